@@ -1,0 +1,93 @@
+"""What an engine is to the runtime, and what a service says of itself."""
+
+import importlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from services.runtime.errors import NotFound
+from talkmesh.model.v1 import model_pb2
+
+SLOT_KEY = "talkmesh-slot"
+GENERATION_KEY = "talkmesh-slot-generation"
+
+
+class ModelSpec(BaseModel):
+    """A catalog entry: how to make one model of a service run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    source: str = Field(default="", description="see sources.resolve; empty for an engine without weights")
+    sha256: str = Field(default="", description="of the source file, or of the folder as sources.digest defines it")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("sha256")
+    @classmethod
+    def _hexadecimal(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("expected 64 hexadecimal digits in lower case")
+        return value
+
+
+class Engine(Protocol):
+    """Code that infers with one model. Its own verb (`recognize`, `generate`, …) is in the service's `engine` module.
+
+    An engine is made as `Engine(source, options)`: the resolved path of the weights (None without weights) and the catalog
+    entry's options. It checks its options when it is made and raises InvalidInput naming the option.
+    """
+
+    async def load(self) -> None:
+        """Make ready. Raises LoadFailed."""
+
+    async def unload(self) -> None:
+        """Give everything back. The engine is not used again."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which model an engine process holds."""
+
+    service: str
+    model: str
+    engine: str
+    digest: str
+
+    def serving(self, context: grpc.aio.ServicerContext[Any, Any]) -> model_pb2.ServingModel:
+        """What to say in the first response of a stream. Slot and generation come from the host that forwarded the call."""
+        metadata = dict(context.invocation_metadata() or ())
+        return model_pb2.ServingModel(
+            service=self.service,
+            model=self.model,
+            engine=self.engine,
+            digest=self.digest,
+            slot=str(metadata.get(SLOT_KEY, "")),
+            slot_generation=int(metadata.get(GENERATION_KEY, "0")),
+        )
+
+
+@dataclass(frozen=True)
+class Service:
+    """One of the five. Each service's `servicer` module defines its own as SERVICE."""
+
+    name: str
+    grpc_name: str
+    """Full name of its gRPC service."""
+    engines: Mapping[str, str]
+    """Engine name → "module:Class", imported in the engine process only."""
+    attach: Callable[[grpc.aio.Server, Any, Identity], None]
+    """Add the servicer for an engine to a server."""
+    warm_up: Callable[[Any], Awaitable[None]]
+    """Run a golden input through a loaded engine, so that the first user does not pay for first-time work."""
+
+    def engine(self, spec: ModelSpec, source: Path | None) -> Any:
+        """Make the engine of `spec`. Raises NotFound for an unknown engine and InvalidInput for a bad option."""
+        if spec.engine not in self.engines:
+            raise NotFound(f"{self.name} engine", spec.engine, self.engines)
+        module, _, name = self.engines[spec.engine].partition(":")
+        return getattr(importlib.import_module(module), name)(source, spec.options)

@@ -1,0 +1,92 @@
+"""Make the typed Python stubs of `protos/` beside the SDK, or check that the committed ones are what the protos say.
+
+python -m tools.protogen            write them
+python -m tools.protogen --check    exit 1 and name the files that differ
+"""
+
+import argparse
+import filecmp
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+
+
+def generate(target: Path) -> list[Path]:
+    """Write the stubs of every proto below `target`, and return their paths relative to it.
+
+    Raises RuntimeError when protoc refuses a file.
+    """
+    sources = sorted(PROTOS.rglob("*.proto"))
+    scripts = Path(sys.executable).parent
+    status = protoc.main(
+        [
+            "protoc",
+            f"--proto_path={PROTOS}",
+            f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+            f"--python_out={target}",
+            f"--grpc_python_out={target}",
+            f"--mypy_out=quiet:{target}",
+            f"--mypy_grpc_out=quiet:{target}",
+            *map(str, sources),
+        ]
+    )
+    if status:
+        raise RuntimeError(f"protoc ended with status {status}")
+    for folder in {path.parent for path in target.rglob("*_pb2*")}:
+        while folder != target:
+            if folder != target / "talkmesh":
+                (folder / "__init__.py").touch()
+            folder = folder.parent
+    drop_empty_services(target)
+    return sorted(path.relative_to(target) for path in target.rglob("*.py*") if path.is_file())
+
+
+def drop_empty_services(target: Path) -> None:
+    """Remove the gRPC stubs of protos that declare no service."""
+    for source in PROTOS.rglob("*.proto"):
+        if "\nservice " not in source.read_text():
+            stem = target / source.relative_to(PROTOS).with_suffix("")
+            for suffix in ("_pb2_grpc.py", "_pb2_grpc.pyi"):
+                Path(f"{stem}{suffix}").unlink(missing_ok=True)
+
+
+def stale(fresh: Path, paths: list[Path]) -> list[str]:
+    """Names of committed stubs that differ from `fresh`, are missing, or have no proto any more."""
+    wrong = [
+        str(path)
+        for path in paths
+        if not (ROOT / path).exists() or not filecmp.cmp(fresh / path, ROOT / path, shallow=False)
+    ]
+    known = set(paths)
+    committed = (path.relative_to(ROOT) for path in (ROOT / "talkmesh").rglob("*_pb2*.py*"))
+    wrong += [f"{path} (no proto)" for path in committed if path not in known and path.suffix in (".py", ".pyi")]
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.protogen", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare with the committed stubs")
+    check: bool = parser.parse_args().check
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        paths = generate(fresh)
+        if check:
+            if wrong := stale(fresh, paths):
+                sys.exit("stubs differ from protos; run python -m tools.protogen:\n  " + "\n  ".join(wrong))
+            print(f"{len(paths)} stubs are up to date")
+            return
+        for path in paths:
+            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fresh / path, ROOT / path)
+        print(f"{len(paths)} stubs written")
+
+
+if __name__ == "__main__":
+    main()
