@@ -39,11 +39,10 @@ def generate(target: Path) -> list[Path]:
     )
     if status:
         raise RuntimeError(f"protoc ended with status {status}")
-    for folder in {path.parent for path in target.rglob("*_pb2*")}:
-        while folder != target:
-            if folder != target / "talkmesh":
-                (folder / "__init__.py").touch()
-            folder = folder.parent
+    for stub in target.rglob("*_pb2.py"):
+        for package in stub.relative_to(target).parents:
+            if len(package.parts) > 1:
+                (target / package / "__init__.py").touch()
     drop_empty_services(target)
     return sorted(path.relative_to(target) for path in target.rglob("*.py*") if path.is_file())
 

@@ -85,6 +85,11 @@ class Service:
     warm_up: Callable[[Any], Awaitable[None]]
     """Run a golden input through a loaded engine, so that the first user does not pay for first-time work."""
 
+    @property
+    def module(self) -> str:
+        """The module that defines this service: an engine process imports it by this name."""
+        return self.attach.__module__
+
     def engine(self, spec: ModelSpec, source: Path | None) -> Any:
         """Make the engine of `spec`. Raises NotFound for an unknown engine and InvalidInput for a bad option."""
         if spec.engine not in self.engines:

@@ -1,0 +1,93 @@
+"""Streams handed on from a host to an engine process as bytes that nobody decodes on the way."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from services.runtime import statuses
+from services.runtime.engine import GENERATION_KEY, SLOT_KEY
+from services.runtime.errors import Unavailable
+from services.runtime.slot import Lease, Slot
+
+DEATH_NOTICE_S = 0.5
+OWN_KEYS = frozenset({SLOT_KEY, GENERATION_KEY})
+HOP_PREFIXES = ("grpc-", ":")
+HOP_KEYS = frozenset({"user-agent", "te", "content-type"})
+DETAILS_KEY = "grpc-status-details-bin"
+Metadata = tuple[tuple[str, str | bytes], ...]
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Forwarder(grpc.GenericRpcHandler):
+    """Answers every method of one gRPC service by forwarding it to the slot's engine process."""
+
+    def __init__(self, grpc_name: str, slot: Slot) -> None:
+        self._prefix = f"/{grpc_name}/"
+        self._slot = slot
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        method = handler_call_details.method
+        if not method.startswith(self._prefix):
+            return None
+        return grpc.stream_stream_rpc_method_handler(functools.partial(self._forward, method))
+
+    async def _forward(self, method: str, requests: AsyncIterator[bytes], context: Context) -> None:
+        try:
+            async with self._slot.lease() as lease:
+                await forward(method, requests, context, lease)
+        except Unavailable as error:
+            await statuses.abort(context, error)
+
+
+async def forward(method: str, requests: AsyncIterator[bytes], context: Context, lease: Lease) -> None:
+    """Run one call on the leased engine process, passing on messages, deadline, cancellation, metadata and status.
+
+    Raises Unavailable when the engine process dies under the call.
+    """
+    start: Any = lease.channel.stream_stream(method)
+    call = start(requests, timeout=context.time_remaining(), metadata=onward(context, lease))
+    try:
+        await context.send_initial_metadata(passed_on(await call.initial_metadata()))
+        async for response in call:
+            await context.write(response)
+        context.set_trailing_metadata(passed_on(await call.trailing_metadata()))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE and await died(lease):
+            raise Unavailable(
+                f"{lease.resident.service.name}: {lease.resident.last_error or 'the engine process died'} "
+                f"(model {lease.resident.model!r}); it is being started again"
+            ) from error
+        await context.abort(error.code(), error.details() or "", passed_on(error.trailing_metadata(), DETAILS_KEY))
+    finally:
+        call.cancel()
+
+
+async def died(lease: Lease) -> bool:
+    """Whether the leased engine process is gone. Its end may be noticed a moment after that of its streams."""
+    resident = lease.resident
+    if resident.channel is not lease.channel:
+        return True
+    try:
+        async with asyncio.timeout(DEATH_NOTICE_S), resident.changed:
+            await resident.changed.wait_for(lambda: resident.channel is not lease.channel)
+    except TimeoutError:
+        return False
+    return True
+
+
+def onward(context: Context, lease: Lease) -> Metadata:
+    """The caller's metadata, with the lease's slot and generation."""
+    kept = tuple(pair for pair in passed_on(context.invocation_metadata()) if pair[0] not in OWN_KEYS)
+    return (*kept, (SLOT_KEY, lease.slot), (GENERATION_KEY, str(lease.generation)))
+
+
+def passed_on(metadata: Any, *also: str) -> Metadata:
+    """Metadata without what belongs to a single hop, but with the keys `also`."""
+    return tuple(
+        (str(key), value)
+        for key, value in metadata or ()
+        if str(key) in also or not (str(key).startswith(HOP_PREFIXES) or str(key) in HOP_KEYS)
+    )

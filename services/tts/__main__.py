@@ -1,0 +1,3 @@
+from services.runtime.host import main
+
+main("tts")
