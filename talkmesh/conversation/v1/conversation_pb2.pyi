@@ -484,6 +484,7 @@ class TurnDone(_message.Message):
     END_SAMPLE_FIELD_NUMBER: _builtins.int
     VIDEO_FRAMES_FIELD_NUMBER: _builtins.int
     REPLY_TOKENS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     user_text: _builtins.str
     reply_text: _builtins.str
@@ -494,6 +495,10 @@ class TurnDone(_message.Message):
     reply_tokens: _builtins.int
     @_builtins.property
     def waterfall(self) -> Global___Waterfall: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ServingModel]:
+        """The models that made this turn."""
+
     def __init__(
         self,
         *,
@@ -505,10 +510,11 @@ class TurnDone(_message.Message):
         end_sample: _builtins.int = ...,
         video_frames: _builtins.int = ...,
         reply_tokens: _builtins.int = ...,
+        models: _abc.Iterable[_model_pb2.ServingModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "models", b"models", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,47 @@
+"""The gateway: `python -m gateway --listen … --asr … --llm … --tts … --animation … --render …`."""
+
+import asyncio
+import logging
+import sys
+
+import grpc
+
+from gateway.mesh import connected
+from gateway.servicer import ConversationServicer
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings, gateway_settings
+from services.runtime.host import leaves
+from services.runtime.serve import PortTaken, listening, two_stage_exit
+from services.runtime.telemetry import start_logging
+from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+
+CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serve until told to stop. Raises PortTaken."""
+    sessions = Sessions(settings.max_sessions, settings.keep_session_s)
+    async with two_stage_exit() as drain, connected(settings.addresses) as mesh:
+
+        def attach(server: grpc.aio.Server) -> None:
+            servicer = ConversationServicer(mesh, sessions, settings)
+            conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
+
+        async with listening(settings.listen, (CONVERSATION_SERVICE,), attach, settings.grace_s) as (_, health):
+            await health.say(serving=True)
+            await drain.wait()
+
+
+def main() -> None:
+    settings = gateway_settings()
+    start_logging("gateway", settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except* PortTaken as group:
+        for error in leaves(group):
+            logging.getLogger("gateway").error("%s", error)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""ConversationService on the wire."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from gateway.conversation import Conversation
+from gateway.mesh import Mesh, ServiceFailed
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from services.runtime import statuses
+from services.runtime.errors import DomainError, Unavailable
+from services.runtime.forwarding import DETAILS_KEY, passed_on
+from services.runtime.streams import config_and_data
+from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, conversation_pb2.ConverseResponse]
+
+
+class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
+    """Turns calls into conversations, and their failures into statuses."""
+
+    def __init__(self, mesh: Mesh, sessions: Sessions, settings: GatewaySettings) -> None:
+        self._mesh = mesh
+        self._sessions = sessions
+        self._settings = settings
+
+    # The stubs know generators only; writing from several tasks needs the other, equally supported, form.
+    async def Converse(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[conversation_pb2.ConverseRequest], context: Context
+    ) -> None:
+        try:
+            await self._converse(request_iterator, context)
+        except DomainError as error:
+            await end_with(context, error)
+        except BaseExceptionGroup as group:
+            failures, others = group.split(DomainError)
+            if failures is None or others is not None:
+                raise
+            await end_with(context, first_leaf(failures))
+
+    async def _converse(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> None:
+        first, data = await config_and_data(requests, conversation_pb2.ConversationConfig)
+        lock = asyncio.Lock()
+
+        async def write(event: conversation_pb2.ConverseResponse) -> None:
+            async with lock:
+                await context.write(event)
+
+        async with self._sessions.held(first.config.session_id) as session:
+            await Conversation(self._mesh, self._settings, session, first.config, write).run(data)
+
+    async def GetStatus(
+        self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> conversation_pb2.GetStatusResponse:
+        services = await self._mesh.status()
+        return conversation_pb2.GetStatusResponse(services=services, sessions=self._sessions.in_use)
+
+
+def first_leaf(group: BaseExceptionGroup[DomainError]) -> DomainError:
+    """The first failure of a group: what came after it is its consequence."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DomainError)
+    return error
+
+
+async def end_with(context: Context, error: DomainError) -> None:
+    """End the call with the status of `error`; a service's own status is passed on with its details."""
+    if not isinstance(error, ServiceFailed):
+        await statuses.abort(context, error)
+    failed = error.error
+    details = passed_on(failed.trailing_metadata(), DETAILS_KEY)
+    if failed.code() is grpc.StatusCode.UNAVAILABLE and not any(key == DETAILS_KEY for key, _ in details):
+        await statuses.abort(context, Unavailable(str(error)))
+    await context.abort(failed.code(), str(error), details)

@@ -1,0 +1,84 @@
+"""Sessions: what outlives a call."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from services.runtime.errors import Busy, NotFound, Unavailable
+from talkmesh.llm.v1 import llm_pb2
+
+RELEASE_WAIT_S = 1.0
+
+
+@dataclass
+class Session:
+    """One user's conversation."""
+
+    id: str
+    history: list[llm_pb2.Message] = field(default_factory=list)
+    generation: int = 0
+    turns: int = 0
+    left_at: float | None = None
+    """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
+
+    def remember(self, user_text: str, reply_text: str, most: int) -> None:
+        """Add a turn to the history and keep the newest `most` messages."""
+        self.history.append(llm_pb2.Message(role=llm_pb2.ROLE_USER, content=user_text))
+        if reply_text:
+            self.history.append(llm_pb2.Message(role=llm_pb2.ROLE_ASSISTANT, content=reply_text))
+        del self.history[: max(0, len(self.history) - most)]
+
+
+class Sessions:
+    """All sessions of this gateway. A session without a call is forgotten after `keep_s`."""
+
+    def __init__(self, most: int, keep_s: float) -> None:
+        self._most = most
+        self._keep_s = keep_s
+        self._sessions: dict[str, Session] = {}
+
+    @property
+    def in_use(self) -> int:
+        """Sessions that have a call now."""
+        return sum(session.left_at is None for session in self._sessions.values())
+
+    @asynccontextmanager
+    async def held(self, session_id: str) -> AsyncIterator[Session]:
+        """The session `session_id`, or a new one for "", for the time of one call.
+
+        Raises NotFound for an id that is not known (any more), Unavailable while another call has it, and Busy when the
+        gateway has as many calls as it may.
+        """
+        self._forget_old()
+        if self.in_use >= self._most:
+            raise Busy(f"all {self._most} sessions of this gateway are in use", retry_after_s=2.0)
+        session = await self._released(session_id) if session_id else Session(secrets.token_urlsafe(16))
+        self._sessions[session.id] = session
+        session.left_at = None
+        try:
+            yield session
+        finally:
+            session.left_at = time.monotonic()
+
+    async def _released(self, session_id: str) -> Session:
+        """A known session, as soon as the call that has it lets go: a client may come back before its old call is gone."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise NotFound("session", session_id)
+        deadline = time.monotonic() + RELEASE_WAIT_S
+        while session.left_at is None:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"session {session_id!r} is in use by another call")
+            await asyncio.sleep(0.02)
+        return session
+
+    def _forget_old(self) -> None:
+        oldest = time.monotonic() - self._keep_s
+        self._sessions = {
+            id_: session
+            for id_, session in self._sessions.items()
+            if session.left_at is None or session.left_at > oldest
+        }

@@ -1,0 +1,3 @@
+from talkmesh.cli import main
+
+main()

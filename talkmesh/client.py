@@ -1,0 +1,252 @@
+"""The client: sessions with a digital human, over gRPC.
+
+async with Client("127.0.0.1:7400") as client, client.session() as session:
+    async for event in session.ask("What is the capital of France?"):
+        ...
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from talkmesh import events
+from talkmesh.audio.v1 import audio_pb2
+from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.errors import TalkmeshError, from_rpc
+from talkmesh.wav import Wav, read_wav
+
+DEFAULT_ADDRESS = "127.0.0.1:7400"
+RESUMES = 1
+CHANNEL_OPTIONS = (
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 16384),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+)
+Call = Any
+
+
+@dataclass(frozen=True)
+class AudioInput:
+    """The format of audio that the client sends: 8000 to 48000 Hz, 1 or 2 channels, 16 bit integers or 32 bit floats."""
+
+    sample_rate_hz: int
+    channels: int = 1
+    is_float: bool = False
+
+    def proto(self) -> audio_pb2.AudioFormat:
+        encoding = audio_pb2.ENCODING_PCM_F32LE if self.is_float else audio_pb2.ENCODING_PCM_S16LE
+        return audio_pb2.AudioFormat(encoding=encoding, sample_rate_hz=self.sample_rate_hz, channels=self.channels)
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """What a session is to be like. Empty and 0 mean the gateway's default."""
+
+    session_id: str = ""
+    """A session to go on with."""
+    input: AudioInput | None = None
+    """Set it to send audio."""
+    language: str = ""
+    voice: str = ""
+    portrait: str = ""
+    size: int = 0
+    """Width and height of the picture in pixels."""
+    system_prompt: str = ""
+    max_reply_tokens: int = 0
+    seed: int | None = None
+    temperature: float | None = None
+    audio: bool = True
+    phonemes: bool = True
+    face_frames: bool = False
+    video: bool = True
+    mp4: bool = False
+
+    def proto(self, session_id: str) -> conversation_pb2.ConversationConfig:
+        return conversation_pb2.ConversationConfig(
+            session_id=session_id or self.session_id,
+            input=self.input.proto() if self.input else None,
+            language=self.language,
+            voice=self.voice,
+            portrait=self.portrait,
+            size=self.size,
+            system_prompt=self.system_prompt,
+            max_reply_tokens=self.max_reply_tokens,
+            seed=self.seed,
+            temperature=self.temperature,
+            outputs=conversation_pb2.Outputs(
+                audio=self.audio,
+                phonemes=self.phonemes,
+                face_frames=self.face_frames,
+                video=self.video,
+                mp4=self.mp4,
+            ),
+        )
+
+
+class Client:
+    """A connection to a gateway. An async context manager."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+        self.address = address
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        self._stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
+            self._channel
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    @asynccontextmanager
+    async def session(self, config: SessionConfig | None = None) -> AsyncIterator["ClientSession"]:
+        """A session. Raises TalkmeshError when the gateway refuses it."""
+        session = ClientSession(self._stub, self.address, config or SessionConfig())
+        await session.open()
+        try:
+            yield session
+        finally:
+            session.cancel()
+
+    async def status(self, timeout_s: float = 5.0) -> conversation_pb2.GetStatusResponse:
+        """What the mesh behind the gateway is made of, and how it does."""
+        try:
+            return await self._stub.GetStatus(conversation_pb2.GetStatusRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self.address) from error
+
+
+@dataclass
+class ClientSession:
+    """One conversation. Ask one thing at a time; each `ask` yields the turn's events and ends after its TurnDone."""
+
+    _stub: conversation_pb2_grpc.ConversationServiceAsyncStub
+    _address: str
+    _config: SessionConfig
+    started: events.Started = field(init=False)
+    _call: Call = None
+    _id: str = ""
+    _sent_samples: int = 0
+
+    async def open(self) -> None:
+        """Open the call, and take up the session if it had one before."""
+        self._sent_samples = 0
+        self._call = self._stub.Converse()
+        await self._send(config=self._config.proto(self._id))
+        event = await self._next()
+        if not isinstance(event, events.Started):
+            raise TalkmeshError("the gateway did not begin with its start message", "INTERNAL")
+        self.started = event
+        self._id = event.session_id
+
+    def cancel(self) -> None:
+        """Drop the call, and with it the turn in progress."""
+        self._call.cancel()
+
+    async def ask(self, text: str) -> AsyncIterator[events.Event]:
+        """Ask by text. Raises TalkmeshError; the session goes on with the next `ask`."""
+        await self._ready()
+        await self._send(text=conversation_pb2.UserText(text=text))
+        async for event in self._turn():
+            yield event
+
+    async def ask_wav(self, question: Wav | Path, real_time: bool = False) -> AsyncIterator[events.Event]:
+        """Ask by a recording, sent as fast as it is taken or, with `real_time`, as if it were spoken now.
+
+        The session's config must name the recording's format as its input.
+        """
+        wav = read_wav(question) if isinstance(question, Path) else question
+        async for event in self.ask_audio(paced(wav) if real_time else unpaced(wav)):
+            yield event
+
+    async def ask_audio(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[events.Event]:
+        """Ask by audio in the session's input format. The end of `chunks` is the end of the user's turn."""
+        await self._ready()
+        sending = asyncio.create_task(self._send_audio(chunks))
+        try:
+            async for event in self._turn():
+                yield event
+            await sending
+        finally:
+            sending.cancel()
+
+    async def interrupt(self) -> None:
+        """Stop the reply in progress; its TurnDone says INTERRUPTED."""
+        await self._send(interrupt=conversation_pb2.Interrupt())
+
+    async def finish(self) -> AsyncIterator[events.Event]:
+        """End the conversation, and yield what still comes: the rest of an MP4."""
+        await self._call.done_writing()
+        while (event := await self._next()) is not None:
+            yield event
+
+    async def _send_audio(self, chunks: AsyncIterable[bytes]) -> None:
+        fmt = self._config.input
+        if fmt is None:
+            raise TalkmeshError("the session's config names no input format", "FAILED_PRECONDITION", "input")
+        async for data in chunks:
+            await self._send(audio=audio_pb2.AudioChunk(start_sample=self._sent_samples, data=data))
+            self._sent_samples += len(data) // (fmt.channels * (4 if fmt.is_float else 2))
+        await self._send(end_of_turn=conversation_pb2.EndOfTurn())
+
+    async def _ready(self) -> None:
+        """A call that ended since the last turn is opened again, once, on the same session."""
+        if self._call.done():
+            await self.open()
+
+    async def _turn(self) -> AsyncIterator[events.Event]:
+        while True:
+            event = await self._next()
+            if event is None:
+                raise TalkmeshError("the gateway ended the call in the middle of a turn", "UNAVAILABLE", "", 1.0)
+            yield event
+            if isinstance(event, events.TurnDone):
+                return
+
+    async def _send(self, **request: Any) -> None:
+        try:
+            await self._call.write(conversation_pb2.ConverseRequest(**request))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._failure() from None
+
+    async def _next(self) -> events.Event | None:
+        """The next event that this client knows; None at the end of the call."""
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                if event := events.from_proto(response):
+                    return event
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._address) from error
+        if await self._call.code() is not grpc.StatusCode.OK:
+            raise await self._failure()
+        return None
+
+    async def _failure(self) -> TalkmeshError:
+        code, details = await self._call.code(), await self._call.details()
+        trailing = await self._call.trailing_metadata()
+        return from_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._address)
+
+
+async def unpaced(wav: Wav) -> AsyncIterator[bytes]:
+    """A recording in chunks of 20 ms, as fast as they are taken."""
+    for _, data in wav.chunks():
+        yield data
+
+
+async def paced(wav: Wav) -> AsyncIterator[bytes]:
+    """A recording in chunks of 20 ms, each when its last sample would have been spoken."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for start, data in wav.chunks():
+        end = start + len(data) // wav.frame_bytes
+        await asyncio.sleep(began + end / wav.sample_rate_hz - loop.time())
+        yield data
