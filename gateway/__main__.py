@@ -10,6 +10,7 @@ from gateway.mesh import connected
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings, gateway_settings
+from services.runtime import lifeline
 from services.runtime.host import leaves
 from services.runtime.serve import PortTaken, listening, two_stage_exit
 from services.runtime.telemetry import start_logging
@@ -34,6 +35,7 @@ async def serve(settings: GatewaySettings) -> None:
 
 def main() -> None:
     settings = gateway_settings()
+    lifeline.die_with_parent_if_asked()
     start_logging("gateway", settings.log_level)
     try:
         asyncio.run(serve(settings))

@@ -129,7 +129,7 @@ class Client:
 class ClientSession:
     """One conversation. Ask one thing at a time; each `ask` yields the turn's events and ends after its TurnDone."""
 
-    _stub: conversation_pb2_grpc.ConversationServiceAsyncStub
+    _stub: "conversation_pb2_grpc.ConversationServiceAsyncStub"
     _address: str
     _config: SessionConfig
     started: events.Started = field(init=False)

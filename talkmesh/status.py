@@ -43,7 +43,8 @@ def model_json(status: model_pb2.ModelStatus) -> dict[str, Any]:
 
 def status_table(found: conversation_pb2.GetStatusResponse) -> str:
     """The state of the mesh for a terminal, a line a model."""
-    rows, notes = [COLUMNS], []
+    rows: list[tuple[str, ...]] = [COLUMNS]
+    notes: list[str] = []
     for service in map(service_json, found.services):
         for model in service["models"] or [None]:
             rows.append(row(service, model))

