@@ -277,7 +277,7 @@ class Turn:
         self._clauses: list[str] = []
         self._words: list[Span] = []
         self._by_audio: Expression | None = None
-        self._synthesis_ms = 0.0
+        self._written_ms = self._synthesis_ms = 0.0
         self._spoken_until = self.start
         self._face_known_until = self.start
         self._advanced = self._shown = self.clock.frames_before(self.start)
@@ -299,7 +299,8 @@ class Turn:
                 return self._think(text) if text else self._finish(Outcome.NOTHING_HEARD, self.start)
             case ((State.THINKING | State.SPEAKING), Delta(text, engine_ms)):
                 self.waterfall.mark("first_token", at, engine_ms)
-                return self._say(self._cutter.push(text), at, engine_ms)
+                self._written_ms = engine_ms
+                return self._say(self._cutter.push(text), at)
             case ((State.THINKING | State.SPEAKING), ReplyWritten(tokens)):
                 return self._written(tokens, at)
             case State.SPEAKING, ClausePlanned():
@@ -326,11 +327,11 @@ class Turn:
         self.state = State.THINKING
         return [Generate(text)]
 
-    def _say(self, texts: list[str], at: float, engine_ms: float) -> list[Command]:
+    def _say(self, texts: list[str], at: float) -> list[Command]:
         commands: list[Command] = []
         for text in texts:
             first_ms = self.waterfall.engine_ms.get("first_token", 0.0)
-            self.waterfall.mark("first_clause", at, max(0.0, engine_ms - first_ms))
+            self.waterfall.mark("first_clause", at, self._written_ms - first_ms)
             self.state = State.SPEAKING
             commands.append(Say(len(self._clauses), text, self.express(text)))
             self._clauses.append(text)
@@ -339,7 +340,7 @@ class Turn:
 
     def _written(self, tokens: int, at: float) -> list[Command]:
         self.reply_tokens = tokens
-        commands = self._say(self._cutter.flush(), at, 0.0)
+        commands = self._say(self._cutter.flush(), at)
         if not self._clauses or not self.speaks:
             return commands + self._finish(Outcome.COMPLETED, self.start)
         return [*commands, CloseSpeech()]

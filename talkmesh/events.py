@@ -137,6 +137,7 @@ class FaceFrame:
     speaking: bool
     weights: tuple[float, ...] = field(repr=False)
     head: tuple[float, float, float, float, float, float] = field(repr=False)
+    engine_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,9 @@ def phonemes(p: conversation_pb2.ClausePhonemes) -> Phonemes:
 
 def face_frame(f: animation_pb2.FaceFrame) -> FaceFrame:
     h = f.head
-    return FaceFrame(f.start_sample, bool(f.turn_id), tuple(f.weights), (h.yaw, h.pitch, h.roll, h.x, h.y, h.scale))
+    return FaceFrame(
+        f.start_sample, bool(f.turn_id), tuple(f.weights), (h.yaw, h.pitch, h.roll, h.x, h.y, h.scale), f.engine_ms
+    )
 
 
 def video(v: render_pb2.VideoFrame) -> Video:

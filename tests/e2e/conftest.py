@@ -1,0 +1,35 @@
+"""The whole mesh on the embedded models, as real processes, once for all tests of this folder."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The gateway's address."""
+    logs = tmp_path_factory.mktemp("mesh")
+    command = [sys.executable, "-m", "tools.up", "--port", "0", "--logs", str(logs), "--quiet"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready"), f"the mesh did not start: {line}"
+        yield json.loads((logs / "addresses.json").read_text())["gateway"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    log = (logs / "mesh.log").read_text()
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :]
+
+
+@pytest.fixture
+def question() -> Path:
+    """ "What is the capital of France?", 16 kHz mono."""
+    return DATA / "question.wav"

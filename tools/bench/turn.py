@@ -1,0 +1,169 @@
+"""How long a person waits: spoken questions in real time, through the whole mesh, measured at the client.
+
+python -m tools.bench turn --json
+python -m tools.bench turn --turns 40 --address HOST:PORT     against a mesh that runs already
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from talkmesh import Audio, AudioInput, Client, ClientSession, FaceFrame, SessionConfig, TurnDone, Video, Wav, read_wav
+from tools.bench.figures import percentile, spread
+from tools.bench.forwarding import host_added_ms
+from tools.bench.machine import idle_cpu, machine, memory_mb
+from tools.up import ROOT, RunningMesh, running_mesh
+
+QUESTIONS = ("question.wav", "hello.wav")
+VOICED = 0.02
+"""Of full scale: samples below it, at the end of a question, are silence."""
+WARM_UP_TURNS = 2
+SMALL = 256
+
+
+@dataclass
+class TurnTimes:
+    """One turn as the client saw it, in ms from the last voiced sample it sent."""
+
+    ttfa_ms: float
+    ttfv_ms: float
+    wall_s: float
+    done: TurnDone
+
+
+@dataclass
+class Collected:
+    """Everything measured."""
+
+    turns: list[TurnTimes] = field(default_factory=list)
+    render_ms: dict[int, list[float]] = field(default_factory=dict)
+    animation_ms: list[float] = field(default_factory=list)
+
+
+def trailing_silence_ms(wav: Wav) -> float:
+    """How long a 16 bit recording stays below VOICED at its end."""
+    loud = int(VOICED * 32768)
+    samples = memoryview(wav.data).cast("h")
+    quiet = next((i for i, sample in enumerate(reversed(samples)) if abs(sample) >= loud), len(samples))
+    return 1000 * quiet / wav.channels / wav.sample_rate_hz
+
+
+async def one_turn(session: ClientSession, wav: Wav, found: Collected | None, size: int) -> TurnTimes:
+    """Ask in real time. The last chunk leaves when its last sample would have been spoken."""
+    sent_at = 0.0
+
+    async def spoken() -> AsyncIterator[bytes]:
+        nonlocal sent_at
+        began = time.perf_counter()
+        for start, data in wav.chunks():
+            end = start + len(data) // wav.frame_bytes
+            await asyncio.sleep(began + end / wav.sample_rate_hz - time.perf_counter())
+            sent_at = time.perf_counter()
+            yield data
+
+    first_audio = first_video = 0.0
+    began = time.perf_counter()
+    silence_ms = trailing_silence_ms(wav)
+    async for event in session.ask_audio(spoken()):
+        match event:
+            case Audio():
+                first_audio = first_audio or time.perf_counter()
+            case Video():
+                if event.speaking:
+                    first_video = first_video or time.perf_counter()
+                if found:
+                    found.render_ms.setdefault(size, []).append(event.render_ms)
+            case FaceFrame() if found:
+                found.animation_ms.append(event.engine_ms)
+            case TurnDone():
+                done = event
+    to_audio, to_video = (1000 * (at - sent_at) + silence_ms for at in (first_audio, first_video))
+    return TurnTimes(to_audio, to_video, time.perf_counter() - began, done)
+
+
+async def sessions(address: str, wavs: list[Wav], turns: int, size: int, each: int) -> Collected:
+    """`turns` turns after the warm-up, in conversations of `each` turns."""
+    found = Collected()
+    asked = -WARM_UP_TURNS
+    async with Client(address) as client:
+        while asked < turns:
+            wav = wavs[asked % len(wavs)]
+            fmt = AudioInput(wav.sample_rate_hz, wav.channels, wav.is_float)
+            async with client.session(SessionConfig(input=fmt, size=size, face_frames=True)) as session:
+                await asyncio.sleep(0.5)
+                for _ in range(min(each, turns - asked)):
+                    times = await one_turn(session, wavs[asked % len(wavs)], found if asked >= 0 else None, size)
+                    if asked >= 0:
+                        found.turns.append(times)
+                        told = f"turn {asked + 1}: first audio {times.ttfa_ms:.0f} ms, face {times.ttfv_ms:.0f} ms"
+                        print(told, file=sys.stderr, flush=True)
+                    asked += 1
+    return found
+
+
+def waterfall(turns: list[TurnTimes], silence_ms: list[float]) -> tuple[dict[str, float], float]:
+    """Median ms of each part of the way to the first picture, and the share that no part explains, in percent.
+
+    Stages count the work of their engines; `mesh` is what the stages hold beside that: transport, forwarding, queueing.
+    """
+    parts: dict[str, list[float]] = {}
+    unexplained: list[float] = []
+    for times, silence in zip(turns, silence_ms, strict=True):
+        explained = silence + sum(stage.duration_ms for stage in times.done.stages)
+        for stage in times.done.stages:
+            parts.setdefault(stage.name, []).append(stage.duration_ms - stage.mesh_ms)
+        parts.setdefault("mesh", []).append(sum(stage.mesh_ms for stage in times.done.stages))
+        unexplained.append(100 * abs(times.ttfv_ms - explained) / times.ttfv_ms)
+    return {name: round(percentile(values, 50), 1) for name, values in parts.items()}, percentile(unexplained, 50)
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything and return the figures."""
+    wavs = [read_wav(path) for path in options.wav]
+    async with contextlib.AsyncExitStack() as stack:
+        mesh: RunningMesh | None = None
+        if not options.address:
+            mesh = await stack.enter_async_context(running_mesh(ROOT / "var" / "log" / "bench"))
+        address = options.address or mesh.address if mesh else options.address
+        found = await sessions(address, wavs, options.turns, options.size, options.each)
+        small = await sessions(address, wavs, 3, SMALL, 3)
+        idle = await idle_cpu(await mesh.pids()) if mesh else None
+        memory = memory_mb(await mesh.pids()) if mesh else None
+    silences = [trailing_silence_ms(wavs[i % len(wavs)]) for i in range(len(found.turns))]
+    parts, unexplained = waterfall(found.turns, silences)
+    return {
+        "turns": len(found.turns),
+        "ttfa_ms": spread([turn.ttfa_ms for turn in found.turns]),
+        "ttfv_ms": spread([turn.ttfv_ms for turn in found.turns]),
+        "waterfall_ms": parts,
+        "unexplained_pct": round(unexplained, 2),
+        "render_ms": spread(found.render_ms[options.size]),
+        "render_256_ms": spread(small.render_ms[SMALL]),
+        "animation_ms": spread(found.animation_ms),
+        "host_added_ms": await host_added_ms(),
+        "size": options.size,
+        "idle_cpu_pct": idle,
+        "memory_mb": memory,
+        "machine": machine(),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench turn", description=__doc__.split("\n")[0])
+    data = ROOT / "tests" / "data"
+    parser.add_argument("--turns", type=int, default=20, help="turns measured, after two that warm up")
+    parser.add_argument("--each", type=int, default=2, help="turns a conversation")
+    parser.add_argument("--size", type=int, default=512, help="picture size in pixels")
+    parser.add_argument("--address", default="", help="a gateway that runs already; else a mesh is started")
+    parser.add_argument("--wav", type=Path, nargs="+", default=[data / name for name in QUESTIONS])
+    parser.add_argument("--json", action="store_true", help="figures as JSON on the last line")
+    options = parser.parse_args(arguments)
+    figures = asyncio.run(measure(options))
+    print(json.dumps(figures) if options.json else json.dumps(figures, indent=2))
