@@ -30,10 +30,11 @@ class Recording:
         return self._writer.close()
 
     def _release(self, until: int) -> bytes:
-        size = min(2 * (until - self._held_from), len(self._held))
+        """What was held before a sample; where nothing was, silence: both tracks must move on."""
+        size = 2 * (until - self._held_from)
         if size <= 0:
             return b""
-        ready = self._writer.audio(bytes(self._held[:size]), self._held_from)
+        ready = self._writer.audio(bytes(self._held[:size].ljust(size, b"\0")), self._held_from)
         del self._held[:size]
-        self._held_from += size // 2
+        self._held_from = until
         return ready

@@ -54,7 +54,7 @@ async def ask(options: argparse.Namespace) -> int:
         portrait=options.portrait,
         size=options.size,
         seed=options.seed,
-        audio=not options.output,
+        audio=not options.output or bool(options.trace),
         video=False,
         mp4=bool(options.output),
         face_frames=bool(options.trace),
