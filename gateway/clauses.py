@@ -6,8 +6,8 @@ so they are cut where a speaker would pause. In words (two Chinese or Japanese c
                                 first clause    later clauses
     end of a sentence              3               4
     comma, colon, dash …           3               8
-    before "and", "because" …      5 *             only at the cap
-    before a preposition           7               only at the cap
+    before "because", "but" …      5 *             only at the cap
+    before a preposition, "and"    7               only at the cap
     before any small word         10               only at the cap
     cap                           14 words         25 words or 160 characters
     * 4 when a verb such as "is" has been said
@@ -49,6 +49,8 @@ CONJUNCTIONS = listed(
     """and but or nor so yet because which who whom whose when where while whereas if although though since unless
     until after before then"""
 )
+# These join single words as often as sentences ("a vast and lonely place").
+JOINERS = listed("and or nor")
 PREPOSITIONS = listed(
     """in on at with for from by about into over through between during without within across among around against
     under toward towards near behind like than as"""
@@ -214,8 +216,8 @@ def place_before_word(text: str) -> int:
         return 0
     if word in CONJUNCTIONS and (said[-1].isdigit() or {"between", "both", "either", "neither"} & set(said[-4:])):
         return 0
-    begins = word in CONJUNCTIONS and count >= (4 if VERBS & set(said) else 5)
-    begins = begins or (word in PREPOSITIONS and count >= 7) or (word in LEANING and count >= 10)
+    begins = word in CONJUNCTIONS - JOINERS and count >= (4 if VERBS & set(said) else 5)
+    begins = begins or (word in PREPOSITIONS | JOINERS and count >= 7) or (word in LEANING and count >= 10)
     return len(head) if begins or count >= FIRST_CAP_WORDS else 0
 
 

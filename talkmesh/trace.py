@@ -6,7 +6,6 @@ from typing import Any
 
 from talkmesh import events
 
-
 HOP_MS = 10
 
 
