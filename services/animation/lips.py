@@ -30,6 +30,8 @@ REST_DOMINANCE = 0.03
 FALL_OFF_S = 0.045
 STRESS_SCALE = (0.86, 0.95, 1.06)
 BESIDE_CLOSED = 0.5
+SHOWN_AT = 0.25
+"""Where in a frame's time the mouth is taken: early, for its picture is dated by the frame's start."""
 GLIDE = 0.42
 """Where in a diphthong the first shape gives way to the second."""
 
@@ -99,8 +101,8 @@ class Lips:
         self._keys.append(Key(at + 0.04, at + 0.6, VISEMES["rest"], 4.0, 0.03))
 
     def shape(self, frame: int) -> Weights:
-        """The mouth in a frame, at the middle of the time for which it is shown."""
-        at = self._config.frame_start(frame) / self._rate_hz + self._frame_s / 2
+        """The mouth in a frame."""
+        at = self._config.frame_start(frame) / self._rate_hz + SHOWN_AT * self._frame_s
         self._forget_before(at - REACH_S)
         near = [key for key in self._keys if key.start - REACH_S < at]
         dominance = np.array([key.dominance(at) for key in near] + [REST_DOMINANCE], np.float32)
@@ -123,8 +125,8 @@ class Lips:
 
     def _frames_in_core(self, span: PhonemeSpan) -> Iterable[int]:
         quarter = 0.3 * (span.end - span.start)
-        shown = self._frame_s * self._rate_hz / 2
         per_frame = self._frame_s * self._rate_hz
+        shown = SHOWN_AT * per_frame
         first = int(np.ceil((span.start + quarter - shown) / per_frame))
         last = int(np.floor((span.end - quarter - shown) / per_frame))
         nearest = round(((span.start + span.end) / 2 - shown) / per_frame)

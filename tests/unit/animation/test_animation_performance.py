@@ -78,7 +78,7 @@ def test_lips_close_on_every_bilabial(seed: int) -> None:
     made = frames(speech, until=speech.end)
     for span in speech.phonemes:
         if span.phoneme in ("p", "b", "m"):
-            nearest = round(((span.start + span.end) / 2 - FRAME / 2) / FRAME)
+            nearest = round(((span.start + span.end) / 2 - FRAME / 4) / FRAME)
             around = [opening(made[k].weights) for k in range(max(0, nearest - 1), min(len(made), nearest + 2))]
             assert min(around) < 0.03, (seed, span)
 
@@ -89,7 +89,7 @@ def test_teeth_reach_the_lip_on_f(seed: int) -> None:
     sounds = [str(rng.choice(SOUNDS)) for _ in range(9)]
     sounds[4] = "f"
     made = frames(clause(sounds, 1000), until=9000)
-    middle = round((4.5 * 1000 - FRAME / 2) / FRAME)
+    middle = round((4.5 * 1000 - FRAME / 4) / FRAME)
     assert unit(made[middle], "mouthRollLower") > 0.25
     assert opening(made[middle].weights) < 0.2
 
@@ -196,7 +196,7 @@ def test_moods_keep_lips_closed() -> None:
     for mood in MOODS:
         speech = clause(["ɑ", "m", "ɑ", "m", "ɑ"], 3000, mood=Expression(mood, 1.0))
         made = frames(speech, until=15000)
-        assert opening(made[round((4500 - 480) / FRAME)].weights) < 0.03, mood
+        assert opening(made[round((4500 - FRAME / 4) / FRAME)].weights) < 0.03, mood
 
 
 def test_face_blinks_now_and_then() -> None:
