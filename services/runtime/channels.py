@@ -1,5 +1,7 @@
 """How every channel and server of the mesh is set up."""
 
+from collections.abc import Sequence
+
 import grpc
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -19,15 +21,21 @@ RECONNECT: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
+# Calls inside the mesh never go through the proxy that a user's environment may name for the world outside.
+DIRECT: tuple[tuple[str, int], ...] = (("grpc.enable_http_proxy", 0),)
+
+# A caller that vanishes without a word (power, network) is noticed within half a minute, and its streams end.
+NOTICE_LOSS: tuple[tuple[str, int], ...] = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+
 # Without this, a second process could share a port that is already taken and get half of the calls.
 ONE_OWNER: tuple[tuple[str, int], ...] = (("grpc.so_reuseport", 0),)
 
 
 def channel(target: str) -> grpc.aio.Channel:
     """A plaintext channel to `target` ("host:port" or "unix:/path"), used as an async context manager."""
-    return grpc.aio.insecure_channel(target, options=[*FLOW_CONTROL, *RECONNECT])
+    return grpc.aio.insecure_channel(target, options=[*FLOW_CONTROL, *RECONNECT, *DIRECT])
 
 
-def server() -> grpc.aio.Server:
+def server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
     """A server with the mesh's flow control."""
-    return grpc.aio.server(options=[*FLOW_CONTROL, *ONE_OWNER])
+    return grpc.aio.server(interceptors=interceptors, options=[*FLOW_CONTROL, *NOTICE_LOSS, *ONE_OWNER])

@@ -90,9 +90,13 @@ class Service:
         """The module that defines this service: an engine process imports it by this name."""
         return self.attach.__module__
 
-    def engine(self, spec: ModelSpec, source: Path | None) -> Any:
-        """Make the engine of `spec`. Raises NotFound for an unknown engine and InvalidInput for a bad option."""
+    def engine_path(self, spec: ModelSpec) -> str:
+        """Where the engine of `spec` is defined, "module:Class". Raises NotFound for an unknown engine."""
         if spec.engine not in self.engines:
             raise NotFound(f"{self.name} engine", spec.engine, self.engines)
-        module, _, name = self.engines[spec.engine].partition(":")
+        return self.engines[spec.engine]
+
+    def engine(self, spec: ModelSpec, source: Path | None) -> Any:
+        """Make the engine of `spec`. Raises NotFound for an unknown engine and InvalidInput for a bad option."""
+        module, _, name = self.engine_path(spec).partition(":")
         return getattr(importlib.import_module(module), name)(source, spec.options)

@@ -1,18 +1,19 @@
 """The engine process: loads exactly one model and serves it on a unix socket until its host lets go of it.
 
 Started by the host as `python -m services.runtime.engine_process JOB`, JOB being an EngineJob as JSON. It tells its host
-how it gets on by lines of JSON (Progress) on the file descriptor that the job names.
+how it gets on by lines of JSON (Progress) on the file descriptor that the job names, up to "ready" or "failed".
 """
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -22,6 +23,8 @@ from services.runtime.errors import DomainError
 from services.runtime.telemetry import start_logging
 
 STOP_GRACE_S = 2.0
+LONGEST_ERROR = 1000
+log = logging.getLogger(__name__)
 
 
 class EngineJob(BaseModel):
@@ -33,6 +36,7 @@ class EngineJob(BaseModel):
     spec: ModelSpec
     socket: Path
     progress_fd: int
+    host_pid: int
     log_level: str = "INFO"
 
 
@@ -54,13 +58,18 @@ class Reporter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        # Nothing that an engine starts may keep the pipe open.
+        os.set_inheritable(descriptor, False)
 
     def tell(self, phase: str, error: str = "") -> None:
-        line = Progress(phase=phase, error=error).model_dump_json() + "\n"
+        """Tell one step. "ready" and "failed" are the last: the host stops reading then, so the pipe is closed."""
+        line = Progress(phase=phase, error=error[:LONGEST_ERROR]).model_dump_json() + "\n"
         try:
             os.write(self._descriptor, line.encode())
         except OSError:
             os._exit(1)
+        if phase in ("ready", "failed"):
+            os.close(self._descriptor)
 
 
 @asynccontextmanager
@@ -81,35 +90,59 @@ async def loaded(service: Service, job: EngineJob, reporter: Reporter) -> AsyncI
         await engine.unload()
 
 
-async def run(job: EngineJob) -> None:
-    """Load, serve, and return when the host lets go or asks to stop."""
-    reporter, service = Reporter(job.progress_fd), service_in(job.module)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+@asynccontextmanager
+async def serving(job: EngineJob, reporter: Reporter) -> AsyncIterator[None]:
+    """The job's model, served on its socket; streams get STOP_GRACE_S to end on leaving."""
+    service = service_in(job.module)
+    async with loaded(service, job, reporter) as (engine, identity):
+        server = channels.server()
+        service.attach(server, engine, identity)
+        server.add_insecure_port(f"unix:{job.socket}")
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(STOP_GRACE_S)
+
+
+async def run(job: EngineJob) -> NoReturn:
+    """Load, serve, and end the process when asked to stop; with status 1 when the model does not get ready."""
+    reporter, stop, ready = Reporter(job.progress_fd), asyncio.Event(), False
+    lifeline.end_with_parent()
     try:
-        async with loaded(service, job, reporter) as (engine, identity):
-            server = channels.server()
-            service.attach(server, engine, identity)
-            server.add_insecure_port(f"unix:{job.socket}")
-            await server.start()
+        async with serving(job, reporter):
+            # Until here SIGTERM simply ends the process: half a model is worth no waiting.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            ready = True
             reporter.tell("ready")
-            waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(lifeline.parent_gone())]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            await server.stop(0 if waits[1].done() else STOP_GRACE_S)
-    except DomainError as error:
-        reporter.tell("failed", str(error))
-        sys.exit(1)
+            await stop.wait()
+    except Exception as error:
+        if not isinstance(error, DomainError):
+            log.exception("stopping failed" if ready else "the model did not get ready")
+        if not ready:
+            reporter.tell("failed", told(error))
+        leave(1)
+    leave(0)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, now. Nothing is left to do, while native thread pools can abort in their destructors, a worker
+    thread may be deep in an inference, and cancelling calls that are over anyway would only fill the log."""
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def told(error: Exception) -> str:
+    """An error in words for a person; one that nobody foresaw keeps its type's name."""
+    return str(error) if isinstance(error, DomainError) else f"{type(error).__name__}: {error}"
 
 
 def main() -> None:
-    lifeline.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = EngineJob.model_validate_json(sys.argv[1])
+    lifeline.die_with_parent(job.host_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     start_logging(f"{job.module.split('.')[-2]}/{job.model}", job.log_level)
     asyncio.run(run(job))
-    # Native thread pools of inference libraries can abort in their destructors; nothing is left to do here.
-    sys.stderr.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":

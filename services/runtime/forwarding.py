@@ -1,6 +1,7 @@
 """Streams handed on from a host to an engine process as bytes that nobody decodes on the way."""
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ import grpc
 from services.runtime import statuses
 from services.runtime.engine import GENERATION_KEY, SLOT_KEY
 from services.runtime.errors import Unavailable
+from services.runtime.outcomes import Ending, Outcome
 from services.runtime.slot import Lease, Slot
 
 DEATH_NOTICE_S = 0.5
@@ -45,37 +47,42 @@ class Forwarder(grpc.GenericRpcHandler):
 async def forward(method: str, requests: AsyncIterator[bytes], context: Context, lease: Lease) -> None:
     """Run one call on the leased engine process, passing on messages, deadline, cancellation, metadata and status.
 
-    Raises Unavailable when the engine process dies under the call.
+    Raises Unavailable when the engine process, or the connection to it, is lost under the call.
     """
     start: Any = lease.channel.stream_stream(method)
     call = start(requests, timeout=context.time_remaining(), metadata=onward(context, lease))
+    ending = Ending(call)
     try:
         await context.send_initial_metadata(passed_on(await call.initial_metadata()))
-        async for response in call:
-            await context.write(response)
-        context.set_trailing_metadata(passed_on(await call.trailing_metadata()))
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE and await died(lease):
-            raise Unavailable(
-                f"{lease.resident.service.name}: {lease.resident.last_error or 'the engine process died'} "
-                f"(model {lease.resident.model!r}); it is being started again"
-            ) from error
-        await context.abort(error.code(), error.details() or "", passed_on(error.trailing_metadata(), DETAILS_KEY))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for response in call:
+                await context.write(response)
+        await finish(context, lease, await ending.outcome())
     finally:
         call.cancel()
 
 
-async def died(lease: Lease) -> bool:
-    """Whether the leased engine process is gone. Its end may be noticed a moment after that of its streams."""
+async def finish(context: Context, lease: Lease, ended: Outcome) -> None:
+    """End a call as the engine process did. Raises Unavailable when it did not come to say how."""
+    trailing = passed_on(ended.trailing, DETAILS_KEY)
+    if ended.code is grpc.StatusCode.OK:
+        context.set_trailing_metadata(trailing)
+    elif ended.code is grpc.StatusCode.UNAVAILABLE and DETAILS_KEY not in dict(trailing):
+        raise Unavailable(await lost(lease, ended.details))
+    else:
+        await context.abort(ended.code, ended.details, trailing)
+
+
+async def lost(lease: Lease, details: str) -> str:
+    """Why a stream lost its engine process. The end of a process may be noticed a moment after that of its streams."""
     resident = lease.resident
-    if resident.channel is not lease.channel:
-        return True
+    about = f"{resident.service.name}: model {resident.model!r}"
     try:
         async with asyncio.timeout(DEATH_NOTICE_S), resident.changed:
             await resident.changed.wait_for(lambda: resident.channel is not lease.channel)
     except TimeoutError:
-        return False
-    return True
+        return f"{about}: the stream to the engine process broke: {details}"
+    return f"{about}: {resident.last_error or 'the engine process is gone'}; it is being started again"
 
 
 def onward(context: Context, lease: Lease) -> Metadata:

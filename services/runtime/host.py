@@ -9,9 +9,10 @@ from typing import Any
 
 import grpc
 
-from services.runtime.engine import Service
+from services.runtime import lifeline, sources
+from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import service_in
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, LoadFailed, NotFound
 from services.runtime.forwarding import Forwarder
 from services.runtime.resident import Resident
 from services.runtime.serve import HealthReport, PortTaken, listening, two_stage_exit
@@ -69,8 +70,9 @@ async def report_health(resident: Resident, health: HealthReport) -> None:
 
 
 async def host(service: Service, settings: ServiceSettings) -> None:
-    """Serve until told to stop. Raises PortTaken, and DomainError for a bad catalog or an unknown model."""
+    """Serve until told to stop. Raises PortTaken, and DomainError for settings that cannot work."""
     model, spec = chosen(read_catalog(settings.catalog), settings.model)
+    check(service, spec)
     resident = Resident(service, model, spec)
     slot = Slot(STABLE, resident)
 
@@ -88,6 +90,17 @@ async def host(service: Service, settings: ServiceSettings) -> None:
         await drain.wait()
 
 
+def check(service: Service, spec: ModelSpec) -> None:
+    """Find out what is wrong with a catalog entry as far as that can be told without its engine.
+
+    Raises NotFound for an unknown engine and InvalidInput for a source that is not allowed. A source that is only missing
+    may yet come (a volume, an installation): that shows when the model is loaded, which is tried again.
+    """
+    service.engine_path(spec)
+    with contextlib.suppress(LoadFailed, NotFound, OSError):
+        sources.resolve(spec.source)
+
+
 @contextlib.asynccontextmanager
 async def keeping(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run a coroutine beside the body, cancelled and awaited on leaving; its failure ends the body."""
@@ -101,6 +114,7 @@ async def keeping(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def run(service: Service, settings: ServiceSettings) -> None:
     """Host a service until told to stop. Ends the process with status 2 when it cannot begin."""
+    lifeline.die_with_parent_if_asked()
     start_logging(service.name, settings.log_level)
     try:
         asyncio.run(host(service, settings))

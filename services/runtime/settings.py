@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.telemetry import LogLevel
 
 CATALOG_FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "catalog"
 Catalog = dict[str, ModelSpec]
@@ -23,7 +24,7 @@ class ServiceSettings(BaseModel):
     model: str = Field(description="a model of the catalog; empty takes its first")
     catalog: Path
     grace_s: float = Field(ge=0, description="time that calls in flight get to end after the first stop signal")
-    log_level: str
+    log_level: LogLevel
 
 
 def service_settings(service: str, arguments: list[str] | None = None) -> ServiceSettings:
@@ -61,12 +62,14 @@ def read_catalog(path: Path) -> Catalog:
         return TypeAdapter(Catalog).validate_python(entries)
     except OSError as error:
         raise InvalidInput("catalog", f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("catalog", f"{path}: not UTF-8 text at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise InvalidInput("catalog", f"{path}: not JSON at line {error.lineno}: {error.msg}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"catalog {path.name}: {where}", str(first["msg"])) from error
+        where = ".".join(["catalog", *map(str, first["loc"])])
+        raise InvalidInput(where, f"{path}: {first['msg']}") from error
 
 
 def chosen(catalog: Catalog, model: str) -> tuple[str, ModelSpec]:

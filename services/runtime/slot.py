@@ -43,5 +43,12 @@ class Slot:
 
 def not_ready(resident: Resident) -> str:
     """Why a model cannot be leased now."""
-    state = f"{resident.service.name}: model {resident.model!r} is not ready ({resident.phase.name.lower()})"
-    return f"{state}: {resident.last_error}" if resident.last_error and resident.phase is Phase.FAILED else state
+    phase = resident.phase.name.lower()
+    state = f"{resident.service.name}: model {resident.model!r} is not ready ({phase})"
+    if not resident.last_error:
+        return state
+    return (
+        f"{state}: {resident.last_error}"
+        if resident.phase is Phase.FAILED
+        else f"{state}; before: {resident.last_error}"
+    )

@@ -41,9 +41,7 @@ def resolve(source: str) -> Path | None:
     if scheme == "package" and colon:
         path = inside_package(rest)
     elif scheme == "prepared" and colon:
-        path = cache() / Path(rest).name
-        if not path.exists():
-            raise LoadFailed(f"source {source!r}: not prepared yet; run python -m tools.models prepare {path.name}")
+        path = inside_cache(rest)
     elif source.startswith("/"):
         path = below_a_root(source)
     else:
@@ -53,12 +51,19 @@ def resolve(source: str) -> Path | None:
     return path
 
 
+def inside_cache(name: str) -> Path:
+    if name in ("", "..") or name != Path(name).name:
+        raise InvalidInput("source", f"'prepared:{name}' is no name of a prepared model", "prepared:NAME")
+    if not (path := cache() / name).exists():
+        raise LoadFailed(f"source 'prepared:{name}': not prepared yet; run python -m tools.models prepare {name}")
+    return path
+
+
 def inside_package(rest: str) -> Path:
     name, _, inner = rest.partition("/")
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
+    if not name.isidentifier():  # A dotted name would make Python import the packages that it is in.
+        raise InvalidInput("source", f"package:{rest} names no top-level package", "package:NAME/PATH")
+    spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise NotFound("package", name)
     root = Path(next(iter(spec.submodule_search_locations))).resolve()

@@ -1,9 +1,10 @@
 """Domain errors as gRPC statuses with details, and back into a call: the only module that knows both."""
 
+import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, message
@@ -21,6 +22,9 @@ from services.runtime.errors import (
 )
 
 DOMAIN = "talkmesh"
+# Statuses travel as HTTP/2 headers, of which gRPC takes 8 KiB. The message is in there up to three times, once
+# percent-encoded; a caller's own text in it must not break the call that tells of it.
+LONGEST_MESSAGE_BYTES = 768
 log = logging.getLogger(__name__)
 Response = TypeVar("Response")
 Servicer = Any
@@ -46,13 +50,13 @@ def details(error: DomainError) -> list[message.Message]:
     info = error_details_pb2.ErrorInfo(reason=reason(error), domain=DOMAIN)
     match error:
         case InvalidInput():
-            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+            violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=message_of(error))
             return [info, error_details_pb2.BadRequest(field_violations=[violation])]
         case NotFound():
             return [
                 info,
                 error_details_pb2.ResourceInfo(
-                    resource_type=error.kind, resource_name=error.name, description=str(error)
+                    resource_type=error.kind, resource_name=shortened(error.name), description=message_of(error)
                 ),
             ]
         case Unavailable():
@@ -60,6 +64,19 @@ def details(error: DomainError) -> list[message.Message]:
             delay.FromMilliseconds(round(error.retry_after_s * 1000))
             return [info, error_details_pb2.RetryInfo(retry_delay=delay)]
     return [info]
+
+
+def message_of(error: DomainError) -> str:
+    """The human half of `error`."""
+    return shortened(str(error))
+
+
+def shortened(text: str) -> str:
+    """`text`, cut to what fits into a status."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= LONGEST_MESSAGE_BYTES:
+        return text
+    return encoded[: LONGEST_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def reason(error: DomainError) -> str:
@@ -71,7 +88,9 @@ def reason(error: DomainError) -> str:
 def status_of(error: DomainError) -> status_pb2.Status:
     """The google.rpc.Status that tells `error` to a client."""
     code = next((code for kind, code in CODES if isinstance(error, kind)), code_pb2.INTERNAL)
-    return status_pb2.Status(code=code, message=str(error), details=[packed(detail) for detail in details(error)])
+    return status_pb2.Status(
+        code=code, message=message_of(error), details=[packed(detail) for detail in details(error)]
+    )
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> NoReturn:
@@ -93,8 +112,10 @@ def told_as_status(
         self: Servicer, requests: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[Response]:
         try:
-            async for response in method(self, requests, context):
-                yield response
+            made = cast("AsyncGenerator[Response, None]", method(self, requests, context))
+            async with contextlib.aclosing(made) as responses:
+                async for response in responses:
+                    yield response
         except DomainError as error:
             await abort(context, error)
         except (grpc.aio.AbortError, grpc.RpcError):

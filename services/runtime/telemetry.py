@@ -2,6 +2,9 @@
 
 import logging
 import sys
+from typing import Literal
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 def start_logging(name: str, level: str = "INFO") -> None:
@@ -13,3 +16,12 @@ def start_logging(name: str, level: str = "INFO") -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
         force=True,
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(no_caller_left)
+
+
+def no_caller_left(record: logging.LogRecord) -> bool:
+    """Drop what grpc logs, as an error and with a traceback, when a caller leaves in the midst of a write.
+
+    To leave is every caller's right: a barge-in is just that.
+    """
+    return not record.getMessage().startswith("ExecuteBatchError raised in core by servicer method")

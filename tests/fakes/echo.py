@@ -1,12 +1,21 @@
 """A service for tests of the runtime: speaks LlmService, and does what a prompt's text commands.
 
-`repeat N GAP_MS` sends N deltas, `crash` kills its own process, `hang` never answers, `refuse` is a domain error,
-`unknown` a defect, `count` tells how many calls it has seen end. Options: `fail` and `crash_on_load` for the way up.
+    repeat N GAP_MS   N deltas                         flood BYTES    deltas of that size until stopped
+    hang              never answers, never reads on    stats          what this process has seen, as JSON
+    metadata          the call's metadata, as JSON     exit CODE      ends its own process
+    kill SIGNAL       sends itself a signal            refuse, unavailable    domain errors
+    unknown           a defect                         anything else  comes back
+
+Options for the way up: `fail` (a LoadFailed of that text), `defect` (a RuntimeError of that text), `crash` (a signal's
+name), `exit` (a code), `hang` (wait forever) and `block` (the same without letting the loop run).
 """
 
 import asyncio
+import json
 import os
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,47 +23,79 @@ from typing import Any
 import grpc
 
 from services.runtime.engine import Identity, Service
-from services.runtime.errors import InvalidInput, LoadFailed
+from services.runtime.errors import InvalidInput, LoadFailed, Unavailable
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
 from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[llm_pb2.GenerateRequest]
+OPTIONS = ("fail", "defect", "crash", "exit", "hang", "block")
+RETRY_AFTER_S = 7.0
 
 
 class EchoEngine:
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
+        for name in options:
+            if name not in OPTIONS:
+                raise InvalidInput(f"options.{name}", "unknown", f"one of {', '.join(OPTIONS)}")
         self.options = options
-        self.ended = 0
+        self.opened = self.ended = self.sent = self.received = 0
 
     async def load(self) -> None:
-        if message := self.options.get("fail"):
-            raise LoadFailed(str(message))
-        if self.options.get("crash_on_load"):
-            os.kill(os.getpid(), signal.SIGKILL)
+        match dict(self.options):
+            case {"fail": text}:
+                raise LoadFailed(text)
+            case {"defect": text}:
+                raise RuntimeError(text)
+            case {"crash": name}:
+                os.kill(os.getpid(), signal.Signals[name])
+            case {"exit": code}:
+                os._exit(code)
+            case {"hang": _}:
+                await asyncio.Event().wait()
+            case {"block": _}:
+                while True:
+                    time.sleep(60)
 
     async def unload(self) -> None:
         pass
 
     async def replies(self, text: str) -> AsyncIterator[str]:
-        match text.split():
+        match text.split(maxsplit=2):
             case ["repeat", count, gap_ms]:
                 for index in range(int(count)):
                     yield str(index)
                     await asyncio.sleep(int(gap_ms) / 1000)
-            case ["crash"]:
-                os.kill(os.getpid(), signal.SIGKILL)
+            case ["flood", size]:
+                while True:
+                    yield "x" * int(size)
             case ["hang"]:
                 await asyncio.Event().wait()
+            case ["stats"]:
+                yield json.dumps(self.stats())
+            case ["exit", code]:
+                os._exit(int(code))
+            case ["kill", name]:
+                os.kill(os.getpid(), signal.Signals[name])
             case ["refuse"]:
                 raise InvalidInput("prompt.text", "refused", "something else")
+            case ["unavailable"]:
+                raise Unavailable("resting", RETRY_AFTER_S)
             case ["unknown"]:
                 raise ZeroDivisionError("secret")
-            case ["count"]:
-                yield str(self.ended)
             case _:
                 yield text
+
+    def stats(self) -> dict[str, int]:
+        return {
+            "opened": self.opened,
+            "ended": self.ended,
+            "sent": self.sent,
+            "received": self.received,
+            "tasks": len(asyncio.all_tasks()),
+            "threads": threading.active_count(),
+        }
 
 
 class EchoServicer(llm_pb2_grpc.LlmServiceServicer):
@@ -64,16 +105,28 @@ class EchoServicer(llm_pb2_grpc.LlmServiceServicer):
 
     @told_as_status
     async def Generate(self, requests: Requests, context: Context) -> AsyncIterator[llm_pb2.GenerateResponse]:
+        self._engine.opened += 1
         try:
             _, data = await config_and_data(requests, llm_pb2.GenerationConfig)
-            context.set_trailing_metadata((("echo-trailer", "seen"),))
-            started = llm_pb2.GenerationStarted(model=self._identity.serving(context))
-            yield llm_pb2.GenerateResponse(started=started)
+            await context.send_initial_metadata((("echo-initial", "seen"),))
+            context.set_trailing_metadata((("echo-trailer", "seen"), ("echo-trailer-bin", b"\x00\xff")))
+            yield llm_pb2.GenerateResponse(started=llm_pb2.GenerationStarted(model=self._identity.serving(context)))
             async for request in data:
-                async for text in self._engine.replies(request.prompt.messages[0].content):
+                self._engine.received += 1
+                asked = request.prompt.messages[0].content
+                async for text in self._replies(asked, context):
                     yield llm_pb2.GenerateResponse(delta=llm_pb2.TextDelta(text=text))
+                    self._engine.sent += asked != "stats"
+            yield llm_pb2.GenerateResponse(finished=llm_pb2.Finished(reason=llm_pb2.FINISH_REASON_END))
         finally:
             self._engine.ended += 1
+
+    async def _replies(self, text: str, context: Context) -> AsyncIterator[str]:
+        if text == "metadata":
+            yield json.dumps([[str(key), str(value)] for key, value in context.invocation_metadata() or ()])
+            return
+        async for reply in self._engine.replies(text):
+            yield reply
 
 
 def attach(server: grpc.aio.Server, engine: EchoEngine, identity: Identity) -> None:
