@@ -16,6 +16,7 @@ from talkmesh.asr.v1 import asr_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.llm.v1 import llm_pb2_grpc
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
+from talkmesh.outcomes import Ending, Outcome
 from talkmesh.render.v1 import render_pb2_grpc
 from talkmesh.tts.v1 import tts_pb2_grpc
 
@@ -27,10 +28,10 @@ Response = TypeVar("Response")
 class ServiceFailed(DomainError):
     """A service ended a stream with an error. Its status is passed on to the client as it is."""
 
-    def __init__(self, service: str, error: grpc.aio.AioRpcError) -> None:
+    def __init__(self, service: str, outcome: Outcome) -> None:
         self.service = service
-        self.error = error
-        super().__init__(f"{service}: {error.details()}")
+        self.outcome = outcome
+        super().__init__(f"{service}: {outcome.details}")
 
 
 class Stream(Generic[Request, Response]):
@@ -39,14 +40,13 @@ class Stream(Generic[Request, Response]):
     def __init__(self, service: str, call: Any) -> None:
         self.service = service
         self._call = call
+        self._ending = Ending(call)
 
     async def send(self, request: Request) -> None:
         """Send one message; waits while the service does not read."""
         try:
             await self._call.write(request)
-        except grpc.aio.AioRpcError as error:
-            raise ServiceFailed(self.service, error) from error
-        except asyncio.InvalidStateError:
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
 
     async def close(self) -> None:
@@ -58,8 +58,8 @@ class Stream(Generic[Request, Response]):
         try:
             async for response in self._call:
                 yield response
-        except grpc.aio.AioRpcError as error:
-            raise ServiceFailed(self.service, error) from error
+        except grpc.aio.AioRpcError:
+            raise await self._failure() from None
 
     async def first(self) -> Response:
         """The first response."""
@@ -69,12 +69,10 @@ class Stream(Generic[Request, Response]):
 
     async def _failure(self) -> ServiceFailed:
         """What the call ended with; a call that ended well, but too early, is a failure too."""
-        code = await self._call.code()
-        details = await self._call.details()
-        if code is grpc.StatusCode.OK:
-            code, details = grpc.StatusCode.UNAVAILABLE, "the service ended the stream early"
-        trailing = await self._call.trailing_metadata()
-        return ServiceFailed(self.service, grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+        outcome = await self._ending.outcome()
+        if outcome.code is grpc.StatusCode.OK:
+            outcome = Outcome(grpc.StatusCode.UNAVAILABLE, "the service ended the stream early", ())
+        return ServiceFailed(self.service, outcome)
 
 
 class Mesh:

@@ -72,8 +72,8 @@ async def end_with(context: Context, error: DomainError) -> None:
     """End the call with the status of `error`; a service's own status is passed on with its details."""
     if not isinstance(error, ServiceFailed):
         await statuses.abort(context, error)
-    failed = error.error
-    details = passed_on(failed.trailing_metadata(), DETAILS_KEY)
-    if failed.code() is grpc.StatusCode.UNAVAILABLE and not any(key == DETAILS_KEY for key, _ in details):
+    ended = error.outcome
+    trailing = passed_on(ended.trailing, DETAILS_KEY)
+    if ended.code is grpc.StatusCode.UNAVAILABLE and DETAILS_KEY not in dict(trailing):
         await statuses.abort(context, Unavailable(str(error)))
-    await context.abort(failed.code(), str(error), details)
+    await context.abort(ended.code, str(error), trailing)

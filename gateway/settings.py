@@ -5,6 +5,7 @@ from fractions import Fraction
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.runtime.options import from_command_line
+from services.runtime.telemetry import LogLevel
 
 SYSTEM_PROMPT = ""
 
@@ -32,7 +33,7 @@ class GatewaySettings(BaseModel):
     tail_ms: int = Field(480, ge=0, description="still face after each reply")
     window_frames: int = Field(12, ge=2, description="pictures that may be under way at once")
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -18,11 +18,11 @@ import grpc
 from talkmesh import events
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
-from talkmesh.errors import TalkmeshError, from_rpc
+from talkmesh.errors import TalkmeshError, from_outcome
+from talkmesh.outcomes import Ending, Outcome
 from talkmesh.wav import Wav, read_wav
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
-RESUMES = 1
 CHANNEL_OPTIONS = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 16384),
@@ -122,7 +122,8 @@ class Client:
         try:
             return await self._stub.GetStatus(conversation_pb2.GetStatusRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self.address) from error
+            outcome = Outcome(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+            raise from_outcome(outcome, self.address) from error
 
 
 @dataclass
@@ -134,6 +135,7 @@ class ClientSession:
     _config: SessionConfig
     started: events.Started = field(init=False)
     _call: Call = None
+    _ending: Ending = field(init=False)
     _id: str = ""
     _sent_samples: int = 0
 
@@ -141,6 +143,7 @@ class ClientSession:
         """Open the call, and take up the session if it had one before."""
         self._sent_samples = 0
         self._call = self._stub.Converse()
+        self._ending = Ending(self._call)
         await self._send(config=self._config.proto(self._id))
         event = await self._next()
         if not isinstance(event, events.Started):
@@ -224,16 +227,14 @@ class ClientSession:
             while (response := await self._call.read()) is not grpc.aio.EOF:
                 if event := events.from_proto(response):
                     return event
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._address) from error
+        except grpc.aio.AioRpcError:
+            raise await self._failure() from None
         if await self._call.code() is not grpc.StatusCode.OK:
             raise await self._failure()
         return None
 
     async def _failure(self) -> TalkmeshError:
-        code, details = await self._call.code(), await self._call.details()
-        trailing = await self._call.trailing_metadata()
-        return from_rpc(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details), self._address)
+        return from_outcome(await self._ending.outcome(), self._address)
 
 
 async def unpaced(wav: Wav) -> AsyncIterator[bytes]:

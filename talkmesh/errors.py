@@ -1,10 +1,14 @@
 """What a call can fail with, as the client sees it."""
 
-from typing import Any, cast
+from collections.abc import Iterable
 
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from talkmesh.outcomes import Outcome
+
+DETAILS_KEY = "grpc-status-details-bin"
 
 
 class TalkmeshError(Exception):
@@ -33,33 +37,23 @@ class WavError(TalkmeshError):
         super().__init__(message, "INVALID_ARGUMENT", "wav")
 
 
-def from_rpc(error: grpc.aio.AioRpcError, address: str) -> TalkmeshError:
+def from_outcome(outcome: Outcome, address: str) -> TalkmeshError:
     """The error that a failed call stands for."""
-    field, retry_after_s = "", None
-    status = rpc_status.from_call(cast(grpc.Call, _Failed(error)))
-    for detail in status.details if status else ():
+    field, retry_after_s, detailed = "", None, False
+    for detail in details(outcome):
+        detailed = True
         violations, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(violations) and violations.field_violations:
             field = violations.field_violations[0].field
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
-    message = error.details() or error.code().name
-    if error.code() is grpc.StatusCode.UNAVAILABLE and status is None:
+    message = outcome.details or outcome.code.name
+    if outcome.code is grpc.StatusCode.UNAVAILABLE and not detailed:
         message, retry_after_s = f"no talkmesh gateway answers at {address} ({message})", 1.0
-    return TalkmeshError(message, error.code().name, field, retry_after_s)
+    return TalkmeshError(message, outcome.code.name, field, retry_after_s)
 
 
-class _Failed:
-    """An AioRpcError in the shape that grpc_status reads: it asks for the code by a call and for its value."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self._error = error
-
-    def code(self) -> grpc.StatusCode:
-        return self._error.code()
-
-    def details(self) -> str | None:
-        return self._error.details()
-
-    def trailing_metadata(self) -> Any:
-        return self._error.trailing_metadata()
+def details(outcome: Outcome) -> Iterable[any_pb2.Any]:
+    """The google.rpc error details that came with a status."""
+    encoded = dict(outcome.trailing).get(DETAILS_KEY, b"")
+    return status_pb2.Status.FromString(encoded).details if isinstance(encoded, bytes) else ()

@@ -11,8 +11,8 @@ import grpc
 from services.runtime import statuses
 from services.runtime.engine import GENERATION_KEY, SLOT_KEY
 from services.runtime.errors import Unavailable
-from services.runtime.outcomes import Ending, Outcome
 from services.runtime.slot import Lease, Slot
+from talkmesh.outcomes import Ending, Outcome
 
 DEATH_NOTICE_S = 0.5
 OWN_KEYS = frozenset({SLOT_KEY, GENERATION_KEY})

@@ -24,9 +24,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime import channels
 from services.runtime.lifeline import PARENT_VARIABLE
-from services.runtime.outcomes import Ending
 from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
+from talkmesh.outcomes import Ending
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_NAME = "talkmesh.llm.v1.LlmService"

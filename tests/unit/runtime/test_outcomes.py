@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import grpc
 
-from services.runtime.outcomes import OVERWRITTEN, Ending
+from talkmesh.outcomes import OVERWRITTEN, Ending
 
 Code = grpc.StatusCode
 
