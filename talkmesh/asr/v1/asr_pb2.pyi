@@ -146,7 +146,7 @@ class RecognitionStarted(_message.Message):
     MAX_UTTERANCE_MS_FIELD_NUMBER: _builtins.int
     MAX_CHUNK_MS_FIELD_NUMBER: _builtins.int
     max_utterance_ms: _builtins.int
-    """Longest utterance; more is INVALID_ARGUMENT."""
+    """Longest utterance, counted from its first speech; more is INVALID_ARGUMENT."""
     max_chunk_ms: _builtins.int
     """Largest AudioChunk, in milliseconds of audio."""
     @_builtins.property
@@ -231,15 +231,17 @@ class Transcript(_message.Message):
     is_final: _builtins.bool
     text: _builtins.str
     stability: _builtins.float
-    """How likely the text is to stay as it is, 0 to 1; 1 on finals."""
+    """How likely the text is to stay as it is, 0 to 1; 1 on finals, 0.9 or more when a pause was heard after all that was said."""
     language: _builtins.str
     start_sample: _builtins.int
-    """The audio it covers, on the input's clock."""
+    """The audio it covers, on the input's clock. Utterances tile the input."""
     end_sample: _builtins.int
     engine_ms: _builtins.float
     """Time in the engine process, from the request that caused this to this message."""
     @_builtins.property
-    def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecognizedWord]: ...
+    def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecognizedWord]:
+        """On finals only."""
+
     def __init__(
         self,
         *,

@@ -197,7 +197,8 @@ Global___SynthesisStarted: _TypeAlias = SynthesisStarted  # noqa: Y015
 @_typing.final
 class ClauseSpeech(_message.Message):
     """What is going to be heard in a clause: sent before the audio that it describes, so that a face has time to prepare.
-    Positions are on the call's clock, which starts at 0 with the first clause and has no gaps.
+    Positions are on the call's clock, which starts at 0 with the first clause and has no gaps. A long clause comes in parts, each
+    with its own ClauseSpeech before its audio, and one ClauseDone at the end.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
