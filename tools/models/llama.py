@@ -39,9 +39,9 @@ class Gguf:
         return tensor in self._tensors
 
     def tensor(self, name: str) -> Array:
-        """A tensor's weights as float32, rows first."""
+        """A tensor's weights as float32, rows first; a copy, as those stored as float32 are a view of the file."""
         found = self._tensors[name]
-        return np.asarray(dequantize(found.data, found.tensor_type), dtype=np.float32)
+        return np.array(dequantize(found.data, found.tensor_type), dtype=np.float32)
 
     def token(self, role: str) -> str:
         """The text of a special token: "bos", "eos" or "unknown"."""

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 
 from services.runtime.errors import NotFound, Unavailable
 
@@ -26,12 +27,15 @@ def package_of(source: str) -> str | None:
 
 
 def requirements(packages: Iterable[str]) -> list[str]:
-    """The requirements of packages by import name. Raises NotFound for one that is not pinned."""
+    """The requirements of packages by import name; a package without a pin must be here already, as our own are.
+
+    Raises NotFound for one that is neither pinned nor here.
+    """
     wanted = sorted(set(packages))
     for package in wanted:
-        if package not in PINS:
+        if package not in PINS and find_spec(package) is None:
             raise NotFound("pinned package", package, PINS)
-    return [PINS[package] for package in wanted]
+    return [PINS[package] for package in wanted if package in PINS]
 
 
 def missing(wanted: Iterable[str]) -> list[str]:
