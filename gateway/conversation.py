@@ -81,16 +81,17 @@ class Conversation:
         async with AsyncExitStack() as stack:
             await self._open(stack)
             async with asyncio.TaskGroup() as pumps:
-                tasks = [pumps.create_task(self._read(requests))]
-                if self.asr:
-                    tasks.append(pumps.create_task(self._listen(self.asr)))
-                if self.face:
-                    tasks.append(pumps.create_task(self.face.run(self._frame, self._picture)))
+                pumps.create_task(self._read(requests))
+                listening = pumps.create_task(self._listen(self.asr)) if self.asr else None
+                moving = pumps.create_task(self.face.run(self._frame, self._picture)) if self.face else None
                 await self._lead_in()
                 while opening := await self._openings.get():
                     await self._converse(opening)
-                for task in tasks:
-                    task.cancel()
+                if listening and self.asr:
+                    await self.asr.close()
+                    await listening
+                if moving:
+                    moving.cancel()
             if self.recording:
                 await self._emit(mp4=conversation_pb2.Mp4Segment(data=self.recording.close()))
 

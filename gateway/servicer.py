@@ -1,6 +1,7 @@
 """ConversationService on the wire."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +17,12 @@ from services.runtime.forwarding import DETAILS_KEY, passed_on
 from services.runtime.streams import config_and_data
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 
+log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, conversation_pb2.ConverseResponse]
+
+
+class ClientGone(Exception):
+    """The client does not listen any more."""
 
 
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
@@ -35,11 +41,21 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
             await self._converse(request_iterator, context)
         except DomainError as error:
             await end_with(context, error)
+        except ClientGone:
+            log.info("a client vanished")
         except BaseExceptionGroup as group:
-            failures, others = group.split(DomainError)
-            if failures is None or others is not None:
-                raise
-            await end_with(context, first_leaf(failures))
+            await self._end_with_first(context, group)
+
+    async def _end_with_first(self, context: Context, group: BaseExceptionGroup[BaseException]) -> None:
+        """End the call with the failure that came first of a group. Raises what is neither failure nor a lost client."""
+        gone, rest = group.split(ClientGone)
+        if gone:
+            log.info("a client vanished")
+            return
+        failures, others = rest.split(DomainError) if rest else (None, None)
+        if failures is None or others is not None:
+            raise group
+        await end_with(context, first_leaf(failures))
 
     async def _converse(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> None:
         first, data = await config_and_data(requests, conversation_pb2.ConversationConfig)
@@ -47,7 +63,10 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
 
         async def write(event: conversation_pb2.ConverseResponse) -> None:
             async with lock:
-                await context.write(event)
+                try:
+                    await context.write(event)
+                except grpc.aio.InternalError as error:
+                    raise ClientGone from error
 
         async with self._sessions.held(first.config.session_id) as session:
             await Conversation(self._mesh, self._settings, session, first.config, write).run(data)

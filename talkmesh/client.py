@@ -18,7 +18,7 @@ import grpc
 from talkmesh import events
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
-from talkmesh.errors import TalkmeshError, from_outcome
+from talkmesh.errors import TalkmeshError, WavError, from_outcome
 from talkmesh.outcomes import Ending, Outcome
 from talkmesh.wav import Wav, read_wav
 
@@ -168,6 +168,9 @@ class ClientSession:
         The session's config must name the recording's format as its input.
         """
         wav = read_wav(question) if isinstance(question, Path) else question
+        if (lasts_ms := 1000 * wav.samples / wav.sample_rate_hz) > self.started.max_utterance_ms:
+            limit_s = self.started.max_utterance_ms / 1000
+            raise WavError(f"the recording lasts {lasts_ms / 1000:.0f} s; the gateway takes at most {limit_s:g} s")
         async for event in self.ask_audio(paced(wav) if real_time else unpaced(wav)):
             yield event
 

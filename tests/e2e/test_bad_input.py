@@ -9,7 +9,7 @@ import grpc
 import psutil
 import pytest
 
-from talkmesh import AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Wav
+from talkmesh import AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Wav, read_wav
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from tests.e2e.asking import Answer, collect
@@ -152,9 +152,19 @@ async def test_floats_that_are_no_numbers_are_refused(mesh: str) -> None:
 
 
 async def test_ten_minutes_are_refused_with_the_limit(mesh: str, question: Path) -> None:
-    noise = bytes(range(256)) * (2 * 16000 * 600 // 256)
-    with pytest.raises(TalkmeshError, match="60") as caught:
-        await heard(mesh, Wav(16000, 1, False, noise))
+    wav = read_wav(question)
+    long = Wav(16000, 1, False, wav.data * (600 * 16000 // wav.samples))
+    with pytest.raises(TalkmeshError, match="at most 60 s") as caught:
+        await heard(mesh, long)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _, data in long.chunks(500):
+            yield data
+
+    async with Client(mesh) as client, client.session(SPEECH) as session:
+        with pytest.raises(TalkmeshError, match="60") as caught:
+            await collect(session.ask_audio(chunks()))
     assert caught.value.code == "INVALID_ARGUMENT"
     await still_answers(mesh)
 
