@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from talkmesh import Audio, AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Video, read_wav
+from talkmesh.conversation.v1 import conversation_pb2
 from tests.e2e.asking import collect
 
 SERVICES = ("asr", "llm", "tts", "animation", "render")
@@ -16,9 +17,15 @@ CONFIG = SessionConfig(input=AudioInput(16000), size=256, mp4=True, max_reply_to
 
 
 async def engine_pids(mesh: str) -> dict[str, int]:
+    """Process ids of the engine processes that serve."""
     async with Client(mesh) as client:
         status = await client.status()
-    return {service.service: model.pid for service in status.services for model in service.models}
+    return {
+        service.service: model.pid
+        for service in status.services
+        for model in service.models
+        if service.health == conversation_pb2.HEALTH_SERVING
+    }
 
 
 async def serving_again(mesh: str, service: str, old: int) -> None:

@@ -43,7 +43,7 @@ def test_port_in_use_is_named(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "gateway cannot start" in err
-    assert f"{port}: the port is in use" in (tmp_path / "gateway.log").read_text()
+    assert f"{port}: Address already in use" in (tmp_path / "gateway.log").read_text()
 
 
 def test_unknown_model_is_named(tmp_path: Path) -> None:
