@@ -1,5 +1,6 @@
 """What an animation engine is: what it is told, the frames it gives, and its verb. Positions are samples of one clock."""
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +24,10 @@ class AnimationConfig:
     def frame_start(self, frame: int) -> int:
         """The sample at which a frame starts: floor(frame · rate / fps)."""
         return int(frame * self.sample_rate_hz / self.fps)
+
+    def frame_from(self, sample: int) -> int:
+        """The first frame that starts at a sample or after it."""
+        return math.ceil(sample * self.fps / self.sample_rate_hz)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a living face does by itself: blinks, glances, breath, and a head that is never quite still."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,9 @@ from services.animation.shapes import Weights
 BLINK_GAP_S = (2.0, 6.0)
 CLOSE_S, OPEN_S = 0.08, 0.12
 BLINK_AT_CLAUSE = 0.35
-LEAST_GAP_S = 1.2
 GLANCE_GAP_S = (0.3, 2.0)
 AT_CAMERA = 0.72
+SACCADE_S = 0.038
 BREATH_S = 4.3
 SWAY_HZ = ((0.11, 0.23, 0.41), (0.13, 0.29, 0.47), (0.09, 0.19, 0.37))
 
@@ -45,20 +46,23 @@ class Eyes:
         self._now = 0.0
         self._next_blink = float(rng.uniform(0.8, 3.0))
         self._blink_at = -10.0
+        self._closing_s = math.ceil(CLOSE_S / frame_s - 1e-6) * frame_s
         self._next_glance = 0.0
         self._target = np.zeros(2)
         self._gaze = np.zeros(2)
 
-    def move(self, face: Weights, clause_began: bool) -> None:
-        """Add this frame's blink and gaze to `face`."""
+    def move(self, face: Weights, turned: bool) -> None:
+        """Add this frame's blink and gaze to `face`; `turned` says that a clause begins or ends here."""
         self._now += self._frame_s
-        early = self._now - self._blink_at > LEAST_GAP_S and self._rng.random() < BLINK_AT_CLAUSE
-        if self._now >= self._next_blink or (clause_began and early):
-            self._blink_at = self._now + np.ceil(CLOSE_S / self._frame_s) * self._frame_s
-            self._next_blink = self._blink_at + float(self._rng.uniform(*BLINK_GAP_S))
+        rested = self._now - self._blink_at > BLINK_GAP_S[0]
+        if self._now >= self._next_blink or (turned and rested and self._rng.random() < BLINK_AT_CLAUSE):
+            self._blink_at = self._now + self._closing_s
+            self._next_blink = self._now + float(self._rng.uniform(*BLINK_GAP_S))
         lids = blink(self._now - self._blink_at, self._frame_s)
-        for name in ("eyeBlinkLeft", "eyeBlinkRight"):
-            face[INDEX[name]] = max(face[INDEX[name]], lids)
+        for side in ("Left", "Right"):
+            face[INDEX[f"eyeBlink{side}"]] = max(face[INDEX[f"eyeBlink{side}"]], lids)
+            # Lids held wide by a mood would not meet.
+            face[INDEX[f"eyeWide{side}"]] *= 1 - lids
         self._glance(face)
 
     def _glance(self, face: Weights) -> None:
@@ -67,7 +71,7 @@ class Eyes:
             away = self._rng.random() > AT_CAMERA
             reach = np.array((0.22, 0.12) if away else (0.04, 0.03)) * self._style.glances
             self._target = self._rng.uniform(-1, 1, 2) * reach
-        self._gaze += (self._target - self._gaze) * 0.65
+        self._gaze += (self._target - self._gaze) * (1 - math.exp(-self._frame_s / SACCADE_S))
         right, up = self._gaze
         # Positive is to the subject's left: the left eye turns out, the right eye in.
         look(face, "eyeLookOutLeft", "eyeLookInLeft", right)

@@ -1,9 +1,10 @@
 """One face over time: everything that is known of its speech, and its frames one by one."""
 
+import math
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -28,6 +29,8 @@ MOOD_RISE_S, MOOD_FALL_S = 0.25, 0.6
 MOOD_AHEAD_S, MOOD_HOLD_S = 0.2, 0.7
 ACCENT_S = 0.11
 ACCENT_SHARE = 0.45
+FOLLOW_S = 0.05
+"""How far head and brows lag behind an accent, so that one that is learnt late does not jerk them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class Heard:
     start: int
     end: int
     expression: Expression
+    phonemes: bool
+    """Whether the mouth is moved by phonemes, and not by what is heard."""
+
+    def goes_on_as(self, other: "Heard") -> bool:
+        """Whether `other` is the next piece of the same audio."""
+        return (
+            not self.phonemes and replace(self, start=other.start, end=other.end) == other and self.end == other.start
+        )
+
+    def meets(self, other: "Heard") -> bool:
+        return self.start < other.end and other.start < self.end
+
+    def without(self, start: int, end: int) -> Iterator["Heard"]:
+        """What is left of it outside [start, end)."""
+        if self.start < start:
+            yield replace(self, end=min(self.end, start))
+        if self.end > end:
+            yield replace(self, start=max(self.start, end))
 
 
 class Performance:
@@ -55,8 +76,9 @@ class Performance:
         self._accent_rng = accents
         self._lips = Lips(config)
         self._loudness = Loudness(config)
-        self._heard: deque[Heard] = deque()
-        self._accents: deque[float] = deque()
+        self._heard: list[Heard] = []
+        self._accents: list[float] = []
+        self._accent_now = 0.0
         self._mood = np.zeros_like(MOODS["neutral"])
         self._in: Heard | None = None
         self._generation = 0
@@ -68,30 +90,51 @@ class Performance:
         return self._config.frame_start(self._next)
 
     def add(self, speech: Speech | SpeechAudio) -> None:
-        """Learn of speech; that of a generation which was interrupted is dropped."""
-        if speech.generation < self._generation:
+        """Learn of speech, in place of what was known of its time.
+
+        Dropped is speech of a generation that was interrupted, or that gave way to a newer one which is heard at that
+        time, and audio where phonemes are known, which say more.
+        """
+        said = heard_of(speech)
+        beside = [heard for heard in self._heard if heard.meets(said)]
+        newest = max([self._generation, *(heard.generation for heard in beside)])
+        if said.generation < newest or (isinstance(speech, SpeechAudio) and any(heard.phonemes for heard in beside)):
             return
+        if said.phonemes or any(heard.generation < said.generation for heard in beside):
+            self._forget(said.start, said.end)
         if isinstance(speech, Speech):
             self._lips.add(speech)
-            self._accents.extend(self._accents_in(speech.phonemes))
-            end = speech.end
+            self._accents = sorted(self._accents + self._accents_in(speech.phonemes))
         else:
             self._loudness.add(speech)
-            end = speech.start + len(speech.samples)
-        self._heard.append(Heard(speech.turn_id, speech.generation, speech.start, end, speech.expression))
+        self._hear(said)
 
     def cut(self, interrupt: Interrupt) -> None:
         """Forget older speech from a sample on."""
         self._generation = max(self._generation, interrupt.generation)
-        self._lips.cut(interrupt)
-        self._loudness.cut(interrupt.at)
-        at = interrupt.at / self._config.sample_rate_hz
-        self._accents = deque(accent for accent in self._accents if accent < at)
-        self._heard = deque(
-            Heard(h.turn_id, h.generation, h.start, min(h.end, interrupt.at), h.expression)
-            for h in self._heard
-            if h.start < interrupt.at
-        )
+        older = [heard for heard in self._heard if heard.generation < interrupt.generation and heard.end > interrupt.at]
+        for heard in older:
+            self._forget(max(heard.start, interrupt.at), heard.end)
+
+    def _forget(self, start: int, end: int) -> None:
+        """Unlearn what lies in [start, end)."""
+        self._lips.forget(start, end)
+        self._loudness.forget(start, end)
+        first, last = start / self._config.sample_rate_hz, end / self._config.sample_rate_hz
+        self._accents = [accent for accent in self._accents if not first <= accent < last]
+        self._heard = [part for heard in self._heard for part in heard.without(start, end)]
+
+    def _hear(self, said: Heard) -> None:
+        """Note a stretch, or what no clause without phonemes has announced of it."""
+        parts = [said]
+        for heard in self._heard:
+            parts = [left for part in parts for left in part.without(heard.start, heard.end)]
+        for part in parts:
+            before = next((heard for heard in self._heard if heard.goes_on_as(part)), None)
+            if before:
+                self._heard.remove(before)
+            self._heard.append(replace(part, start=before.start) if before else part)
+        self._heard.sort(key=lambda heard: heard.start)
 
     def frames(self, until: int) -> Iterator[Frame]:
         """The frames that start before a sample and were not made yet."""
@@ -106,21 +149,21 @@ class Performance:
     def _face(self, frame: int, at: float, heard: Heard | None) -> tuple[Weights, Head]:
         lips = np.maximum(self._lips.shape(frame), self._loudness.shape(frame))
         self._feel(at)
-        accent = self._accent(at)
+        accent = self._follow(at)
         face = with_mood(lips, self._mood)
         brows = np.float32(0.16 * accent * self._style.accents)
         for name, share in (("browInnerUp", 0.7), ("browOuterUpLeft", 1.0), ("browOuterUpRight", 1.0)):
             face[INDEX[name]] += share * brows
-        began = heard is not None and heard is not self._in
+        turned = heard_from(heard) != heard_from(self._in)
         self._in = heard
-        self._eyes.move(face, began)
+        self._eyes.move(face, turned)
         head = self._sway.pose(at, heard is not None, accent)
         return np.clip(face, 0, 1), head
 
     def _heard_at(self, sample: int) -> Heard | None:
         hold = MOOD_HOLD_S * self._config.sample_rate_hz
-        while self._heard and self._heard[0].end + hold <= sample:
-            self._heard.popleft()
+        if self._heard and self._heard[0].end + hold <= sample:
+            self._heard = [heard for heard in self._heard if heard.end + hold > sample]
         return next((heard for heard in self._heard if heard.start <= sample < heard.end), None)
 
     def _feel(self, at: float) -> None:
@@ -138,13 +181,26 @@ class Performance:
         stressed = [(span.start + span.end) / 2 for span in phonemes if span.stress == 2]
         return [middle / self._config.sample_rate_hz for middle in stressed if self._accent_rng.random() < ACCENT_SHARE]
 
-    def _accent(self, at: float) -> float:
-        while self._accents and self._accents[0] < at - 4 * ACCENT_S:
-            self._accents.popleft()
-        near = [
-            np.exp(-(((at - accent) / ACCENT_S) ** 2) / 2) for accent in self._accents if accent < at + 4 * ACCENT_S
-        ]
-        return float(max(near, default=0.0))
+    def _follow(self, at: float) -> float:
+        """How much an accent shows, 0 to 1."""
+        gone = sum(1 for _ in takewhile(lambda accent: accent < at - 4 * ACCENT_S, self._accents))
+        del self._accents[:gone]
+        ahead = at + FOLLOW_S
+        near = takewhile(lambda accent: accent < ahead + 4 * ACCENT_S, self._accents)
+        wanted = max((math.exp(-(((ahead - accent) / ACCENT_S) ** 2) / 2) for accent in near), default=0.0)
+        self._accent_now += (wanted - self._accent_now) * (1 - math.exp(-self._frame_s / FOLLOW_S))
+        return self._accent_now
+
+
+def heard_of(speech: Speech | SpeechAudio) -> Heard:
+    end = speech.end if isinstance(speech, Speech) else speech.start + len(speech.samples)
+    phonemes = isinstance(speech, Speech) and bool(speech.phonemes)
+    return Heard(speech.turn_id, speech.generation, speech.start, end, speech.expression, phonemes)
+
+
+def heard_from(heard: Heard | None) -> int | None:
+    """Where what is heard began: differs from clause to clause."""
+    return heard.start if heard else None
 
 
 def with_mood(lips: Weights, mood: Weights) -> Weights:

@@ -31,7 +31,10 @@ from talkmesh.audio.v1 import speech_pb2
 RATES_HZ = range(8000, 48001)
 MOST_FPS = 60
 FARTHEST_ADVANCE_S = 600
+FARTHEST_SPEECH_S = 600
 LONGEST_SPEECH_S = 300
+MOST_PHONEMES = 6000
+"""In a clause: the longest, at twenty a second."""
 Request = animation_pb2.AnimateRequest
 Response = animation_pb2.AnimateResponse
 
@@ -50,7 +53,10 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         first, data = await config_and_data(requests, animation_pb2.AnimationConfig)
         config = config_of(first.config, self._engine)
         yield Response(started=self._started(context, config))
-        async with aclosing(self._engine.animate(config, inputs(data, config))) as frames:
+        async with (
+            aclosing(inputs(data, config)) as given,
+            aclosing(self._engine.animate(config, given)) as frames,
+        ):
             async for frame in frames:
                 yield Response(frame=frame_proto(frame))
 
@@ -86,15 +92,20 @@ async def inputs(data: AsyncIterator[Request], config: AnimationConfig) -> Async
     async for request in data:
         match request.WhichOneof("request"):
             case "speech":
-                yield speech_of(request.speech, config)
+                speech = speech_of(request.speech, config)
+                near("speech.end_sample", speech.end, position, config)
+                yield speech
             case "audio":
-                yield audio_of(request.audio)
+                audio = audio_of(request.audio)
+                near("audio.audio.start_sample", audio.start + len(audio.samples), position, config)
+                yield audio
             case "advance":
                 position = advanced(request.advance.until_sample, position, config)
                 yield Advance(position)
             case "interrupt":
                 interrupt = request.interrupt
                 not_negative("interrupt.at_sample", interrupt.at_sample)
+                near("interrupt.at_sample", interrupt.at_sample, position, config)
                 not_negative("interrupt.generation", interrupt.generation)
                 yield Interrupt(interrupt.generation, interrupt.at_sample)
 
@@ -110,24 +121,22 @@ def advanced(until: int, position: int, config: AnimationConfig) -> int:
 
 
 def speech_of(speech: animation_pb2.Speech, config: AnimationConfig) -> Speech:
+    named("speech.turn_id", speech.turn_id)
     not_negative("speech.start_sample", speech.start_sample)
     not_negative("speech.generation", speech.generation)
     longest = LONGEST_SPEECH_S * config.sample_rate_hz
     if not 0 <= speech.end_sample - speech.start_sample <= longest:
         problem = f"{speech.end_sample} for a clause that starts at {speech.start_sample}"
         raise InvalidInput("speech.end_sample", problem, f"the start or later, at most {LONGEST_SPEECH_S} s")
-    return Speech(
-        speech.turn_id,
-        speech.generation,
-        speech.start_sample,
-        speech.end_sample,
-        tuple(tiling(speech)),
-        expression_of(speech.expression, "speech.expression"),
-    )
+    expression = expression_of(speech.expression, "speech.expression")
+    spans = tuple(tiling(speech))
+    return Speech(speech.turn_id, speech.generation, speech.start_sample, speech.end_sample, spans, expression)
 
 
 def tiling(speech: animation_pb2.Speech) -> list[PhonemeSpan]:
-    """The clause's phonemes, which must follow one another from its start to at most its end."""
+    """The clause's phonemes, which must follow one another from its start to its end."""
+    if len(speech.phonemes) > MOST_PHONEMES:
+        raise InvalidInput("speech.phonemes", f"{len(speech.phonemes)} of them", f"at most {MOST_PHONEMES}")
     spans, at = [], speech.start_sample
     for index, span in enumerate(speech.phonemes):
         if span.start_sample != at:
@@ -136,15 +145,22 @@ def tiling(speech: animation_pb2.Speech) -> list[PhonemeSpan]:
         if not span.start_sample <= span.end_sample <= speech.end_sample:
             expected = f"{span.start_sample} to {speech.end_sample}"
             raise InvalidInput(f"speech.phonemes[{index}].end_sample", f"is {span.end_sample}", expected)
+        if not 0 <= span.stress <= 2:
+            raise InvalidInput(f"speech.phonemes[{index}].stress", f"is {span.stress}", "0, 1 or 2")
         spans.append(PhonemeSpan(span.phoneme, span.start_sample, span.end_sample, span.stress))
         at = span.end_sample
+    if spans and at != speech.end_sample:
+        expected = f"{speech.end_sample}, the clause's end"
+        raise InvalidInput(f"speech.phonemes[{len(spans) - 1}].end_sample", f"is {at}", expected)
     return spans
 
 
 def audio_of(audio: animation_pb2.SpeechAudio) -> SpeechAudio:
     not_negative("audio.audio.start_sample", audio.audio.start_sample)
+    not_negative("audio.generation", audio.generation)
     if len(audio.audio.data) % 2:
         raise InvalidInput("audio.audio.data", f"has {len(audio.audio.data)} bytes", "whole 16 bit samples")
+    named("audio.turn_id", audio.turn_id)
     samples = np.frombuffer(audio.audio.data, "<i2").astype(np.float32) / np.float32(32768)
     expression = expression_of(audio.expression, "audio.expression")
     return SpeechAudio(audio.turn_id, audio.generation, audio.audio.start_sample, samples, expression)
@@ -163,6 +179,17 @@ def expression_of(expression: speech_pb2.Expression, field: str) -> Expression:
 def not_negative(field: str, value: int) -> None:
     if value < 0:
         raise InvalidInput(field, f"{value} is negative", "0 or more")
+
+
+def near(field: str, sample: int, position: int, config: AnimationConfig) -> None:
+    """What is known ahead is kept in memory, so it has a horizon."""
+    if sample - position > FARTHEST_SPEECH_S * config.sample_rate_hz:
+        raise InvalidInput(field, f"{sample} is too far ahead of {position}", f"at most {FARTHEST_SPEECH_S} s")
+
+
+def named(field: str, turn_id: str) -> None:
+    if not turn_id:
+        raise InvalidInput(field, "is empty", "the turn's name: a face without one idles")
 
 
 def frame_proto(frame: Frame) -> animation_pb2.FaceFrame:

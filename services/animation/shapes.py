@@ -85,27 +85,55 @@ PHONEMES: dict[str, tuple[str, ...]] = {
 VOWEL_VISEMES = frozenset(("AA", "AE", "AH", "UH", "EH", "IH", "IY", "AO", "OW", "OO", "UW", "ER"))
 BILABIALS = frozenset(("p", "b", "m"))
 LABIODENTALS = frozenset(("f", "v"))
+PLOSIVES = frozenset(("t", "d", "k", "ɡ", "g"))
 
-# How strongly a shape asserts itself: lips that must meet or round do, a tongue that is hardly seen does not.
-STRENGTH = {"PP": 3.0, "FF": 2.4, "WW": 2.2, "CH": 1.6, "UW": 1.5, "OW": 1.4, "RR": 1.1, "TH": 1.1, "SS": 0.9}
+# How strongly a shape asserts itself: lips that round do, a tongue that is hardly seen does not. That lips and teeth meet
+# is promised apart from this, so it need not flatten the vowels beside them.
+STRENGTH = {"PP": 1.2, "FF": 1.1, "WW": 2.2, "CH": 1.6, "UW": 1.5, "OW": 1.4, "RR": 1.1, "TH": 1.1, "SS": 0.9}
 STRENGTH |= {"DD": 0.6, "KK": 0.5, "HH": 0.4, "rest": 0.8}
 
+# Portraits rest in a faint smile, which weights from 0 to 1 cannot take away: moods without a smile frown against it.
 MOODS: dict[str, Weights] = {
     name: weights(units)
     for name, units in {
         "neutral": {},
         "happy": {"mouthSmile": 0.42, "cheekSquint": 0.36, "eyeSquint": 0.14, "browOuterUp": 0.12, "mouthDimple": 0.06},
-        "sad": {"browInnerUp": 0.7, "mouthFrown": 0.55, "mouthShrugLower": 0.2, "eyeSquint": 0.1, "eyeLookDown": 0.1},
-        "angry": {"browDown": 0.75, "eyeSquint": 0.35, "noseSneer": 0.3, "mouthFrown": 0.3, "mouthPress": 0.2},
-        "surprised": {"browInnerUp": 0.6, "browOuterUp": 0.65, "eyeWide": 0.55, "jawOpen": 0.06},
-        "fearful": {
-            "browInnerUp": 0.75,
-            "browOuterUp": 0.25,
-            "eyeWide": 0.45,
-            "mouthStretch": 0.28,
-            "mouthFrown": 0.15,
+        "sad": {
+            "browInnerUp": 0.9,
+            "browDown": 0.12,
+            "mouthFrown": 1.0,
+            "mouthShrugLower": 0.3,
+            "eyeSquint": 0.12,
+            "eyeBlink": 0.08,
+            "eyeLookDown": 0.16,
         },
-        "disgusted": {"noseSneer": 0.65, "browDown": 0.35, "eyeSquint": 0.3, "mouthUpperUp": 0.2, "mouthFrown": 0.2},
+        "angry": {
+            "browDown": 0.9,
+            "eyeSquint": 0.4,
+            "noseSneer": 0.4,
+            "mouthFrown": 0.85,
+            "mouthPress": 0.15,
+            "mouthShrugLower": 0.15,
+        },
+        "surprised": {"browInnerUp": 0.75, "browOuterUp": 0.8, "eyeWide": 0.7, "mouthFrown": 0.35, "jawOpen": 0.08},
+        "fearful": {
+            "browInnerUp": 0.95,
+            "browOuterUp": 0.3,
+            "browDown": 0.15,
+            "eyeWide": 0.6,
+            "mouthStretch": 0.3,
+            "mouthFrown": 0.65,
+        },
+        "disgusted": {
+            "noseSneer": 0.85,
+            "browDown": 0.5,
+            "eyeSquint": 0.35,
+            "cheekSquint": 0.2,
+            "mouthUpperUp": 0.25,
+            "mouthFrown": 0.85,
+            "mouthShrugUpper": 0.15,
+            "mouthShrugLower": 0.3,
+        },
     }.items()
 }
 

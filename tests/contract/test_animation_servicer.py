@@ -1,11 +1,14 @@
 """AnimationService's grammar, on a real server."""
 
+import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import grpc
 import pytest
 
+from services.animation.engine import AnimationConfig, Frame, Input
 from services.animation.engines.visemes import VisemeEngine
 from services.animation.servicer import SERVICE
 from services.runtime import channels
@@ -53,6 +56,15 @@ def speech(*spans: tuple[int, int], end: int = 9600, **fields: object) -> Reques
 
 def advance(until: int) -> Request:
     return Request(advance=animation_pb2.Advance(until_sample=until))
+
+
+def sound(at: int = 0, turn_id: str = "t", generation: int = 1) -> Request:
+    chunk = audio_pb2.AudioChunk(start_sample=at, data=bytes(960))
+    return Request(audio=animation_pb2.SpeechAudio(turn_id=turn_id, generation=generation, audio=chunk))
+
+
+def interrupt(generation: int = 1, at: int = 0) -> Request:
+    return Request(interrupt=animation_pb2.Interrupt(generation=generation, at_sample=at))
 
 
 async def test_first_response_names_model_and_interface(stub: "animation_pb2_grpc.AnimationServiceAsyncStub") -> None:
@@ -120,6 +132,35 @@ async def test_interrupt_forgets_the_speech(stub: "animation_pb2_grpc.AnimationS
             "INVALID_ARGUMENT",
             "audio.audio.data",
         ),
+        ([CONFIG, sound(turn_id="")], "INVALID_ARGUMENT", "audio.turn_id"),
+        ([CONFIG, sound(generation=-1)], "INVALID_ARGUMENT", "audio.generation"),
+        ([CONFIG, sound(at=1 << 60)], "INVALID_ARGUMENT", "audio.audio.start_sample"),
+        ([CONFIG, Request(speech=animation_pb2.Speech(end_sample=960))], "INVALID_ARGUMENT", "speech.turn_id"),
+        (
+            [CONFIG, Request(speech=animation_pb2.Speech(turn_id="t", start_sample=-1))],
+            "INVALID_ARGUMENT",
+            "speech.start_sample",
+        ),
+        (
+            [CONFIG, Request(speech=animation_pb2.Speech(turn_id="t", start_sample=1 << 60, end_sample=(1 << 60) + 9))],
+            "INVALID_ARGUMENT",
+            "speech.end_sample",
+        ),
+        ([CONFIG, speech((0, 100))], "INVALID_ARGUMENT", "speech.phonemes[0].end_sample"),
+        ([CONFIG, speech((0, 100), (100, 50))], "INVALID_ARGUMENT", "speech.phonemes[1].end_sample"),
+        ([CONFIG, speech((0, 100), (200, 9600))], "INVALID_ARGUMENT", "speech.phonemes[1].start_sample"),
+        ([CONFIG, speech(*[(0, 0)] * 6001)], "INVALID_ARGUMENT", "at most 6000"),
+        (
+            [
+                CONFIG,
+                speech(end=9600, phonemes=[speech_pb2.PhonemeSpan(phoneme="ə", end_sample=9600, stress=7)]),
+            ],
+            "INVALID_ARGUMENT",
+            "speech.phonemes[0].stress",
+        ),
+        ([CONFIG, interrupt(at=-1)], "INVALID_ARGUMENT", "interrupt.at_sample"),
+        ([CONFIG, interrupt(at=1 << 60)], "INVALID_ARGUMENT", "interrupt.at_sample"),
+        ([CONFIG, interrupt(generation=-1)], "INVALID_ARGUMENT", "interrupt.generation"),
     ],
 )
 async def test_what_is_wrong_is_named(
@@ -141,6 +182,46 @@ async def test_two_faces_at_once_do_not_mix(stub: "animation_pb2_grpc.AnimationS
         await stream.done_writing()
         responses = [response async for response in stream]
         assert responses[1].frame.turn_id == turn
+
+
+class Watched(VisemeEngine):
+    """Tells when its stream has been given up."""
+
+    def __init__(self) -> None:
+        super().__init__(None, {})
+        self.left = asyncio.Event()
+
+    async def animate(self, config: AnimationConfig, inputs: AsyncIterator[Input]) -> AsyncGenerator[Frame, None]:
+        try:
+            async with aclosing(super().animate(config, inputs)) as made:
+                async for frame in made:
+                    yield frame
+        finally:
+            self.left.set()
+
+
+async def test_cancelling_stops_the_face_at_once() -> None:
+    engine, server = Watched(), channels.server()
+    SERVICE.attach(server, engine, Identity("animation", "visemes", "visemes", ""))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with channels.channel(f"127.0.0.1:{port}") as channel:
+        stream = animation_pb2_grpc.AnimationServiceStub(channel).Animate()
+        for message in (CONFIG, advance(24000 * 600)):
+            await stream.write(message)
+        for kind in ("started", "frame", "frame"):
+            response = await stream.read()
+            assert isinstance(response, animation_pb2.AnimateResponse)
+            assert response.WhichOneof("response") == kind
+        stream.cancel()
+        await asyncio.wait_for(engine.left.wait(), 5)
+    await server.stop(0)
+
+
+async def test_long_clause_is_taken_in_beside_the_loop(stub: "animation_pb2_grpc.AnimationServiceAsyncStub") -> None:
+    spans = [(i * 480, (i + 1) * 480) for i in range(2000)]
+    responses = await call(stub, CONFIG, speech(*spans, end=960000), advance(1920))
+    assert [response.frame.turn_id for response in responses[1:]] == ["t", "t"]
 
 
 def test_options_are_checked_by_name() -> None:

@@ -8,14 +8,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.animation.blendshapes import BLENDSHAPES
-from services.animation.engine import Advance, AnimationConfig, Frame, Input, Interrupt
+from services.animation.engine import Advance, AnimationConfig, Frame, Input, Interrupt, Speech
 from services.animation.life import STYLES
 from services.animation.performance import Performance
 from services.animation.shapes import PHONEMES
 from services.runtime.errors import InvalidInput, NotFound
 
-BREATHER = 8
+BREATHER = 4
 """Frames after which other streams get a turn of the event loop."""
+MANY = 400
+"""Phonemes of a clause that are too many to be taken in on the event loop: more than a millisecond or two."""
 
 
 class Options(BaseModel):
@@ -72,5 +74,7 @@ class VisemeEngine:
                         yield frame
                         if count % BREATHER == 0:
                             await asyncio.sleep(0)
+                case Speech() if len(given.phonemes) > MANY:
+                    await asyncio.to_thread(performance.add, given)
                 case _:
                     performance.add(given)

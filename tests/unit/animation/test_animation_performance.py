@@ -72,26 +72,42 @@ def test_every_phoneme_of_the_voices_has_a_shape() -> None:
     assert {name for names in PHONEMES.values() for name in names} <= set(VISEMES)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_lips_close_on_every_bilabial(seed: int) -> None:
-    speech = random_clause(seed)
-    made = frames(speech, until=speech.end)
-    for span in speech.phonemes:
-        if span.phoneme in ("p", "b", "m"):
-            nearest = round(((span.start + span.end) / 2 - FRAME / 4) / FRAME)
-            around = [opening(made[k].weights) for k in range(max(0, nearest - 1), min(len(made), nearest + 2))]
-            assert min(around) < 0.03, (seed, span)
+def shown(span: PhonemeSpan, made: list[Frame]) -> set[int]:
+    """The frames that start inside a sound; where there is none, the nearest."""
+    away = [max(span.start - frame.start, frame.start - span.end + 1, 0) for frame in made]
+    return {k for k, distance in enumerate(away) if distance == min(away)}
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_teeth_reach_the_lip_on_f(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    sounds = [str(rng.choice(SOUNDS)) for _ in range(9)]
-    sounds[4] = "f"
-    made = frames(clause(sounds, 1000), until=9000)
-    middle = round((4.5 * 1000 - FRAME / 4) / FRAME)
-    assert unit(made[middle], "mouthRollLower") > 0.25
-    assert opening(made[middle].weights) < 0.2
+PACES = [(600, 1000), (1000, 2400), (2000, 3600)]
+
+
+@pytest.mark.parametrize("fps", [15, 25, 30, 60])
+@pytest.mark.parametrize(("shortest", "longest"), PACES)
+def test_lips_close_on_every_bilabial(fps: int, shortest: int, longest: int) -> None:
+    for seed in range(6):
+        speech = random_clause(seed, shortest, longest)
+        made = frames(speech, until=speech.end + RATE // fps, cfg=config(fps=Fraction(fps)))
+        for span in speech.phonemes:
+            if span.phoneme in ("p", "b", "m"):
+                closed = [made[k] for k in shown(span, made) if opening(made[k].weights) == 0.0]
+                assert closed, (seed, span)
+                assert min(unit(frame, "jawOpen") + unit(frame, "mouthFunnel") for frame in closed) == 0.0
+
+
+@pytest.mark.parametrize("fps", [15, 25, 30, 60])
+@pytest.mark.parametrize(("shortest", "longest"), PACES)
+def test_teeth_reach_the_lip_on_every_f_that_has_a_frame_of_its_own(fps: int, shortest: int, longest: int) -> None:
+    tried = 0
+    for seed in range(6):
+        speech = random_clause(seed, shortest, longest)
+        made = frames(speech, until=speech.end + RATE // fps, cfg=config(fps=Fraction(fps)))
+        taken = {k for span in speech.phonemes if span.phoneme in ("p", "b", "m") for k in shown(span, made)}
+        for span in speech.phonemes:
+            if span.phoneme in ("f", "v") and not shown(span, made) & taken:
+                tried += 1
+                met = [made[k] for k in shown(span, made) if unit(made[k], "mouthRollLower") > 0.3]
+                assert any(unit(frame, "jawOpen") < 0.1 and opening(frame.weights) < 0.1 for frame in met), (seed, span)
+    assert tried > 3
 
 
 def test_open_vowels_open_and_round_vowels_round() -> None:
@@ -115,7 +131,10 @@ def test_diphthongs_move_from_one_shape_to_the_other() -> None:
 def test_mouth_opens_before_the_sound() -> None:
     speech = clause(["", "ɑ", ""], 12000)
     made = frames(speech, until=36000)
-    assert opening(made[12].weights) > 3 * opening(made[7].weights) >= 0
+    openings = [opening(frame.weights) for frame in made]
+    assert openings[7] < 0.02
+    assert openings[10] > 0.02
+    assert openings[12] > 0.2
 
 
 @pytest.mark.parametrize("step", [1, 7, 960, 5000])
@@ -205,8 +224,8 @@ def test_face_blinks_now_and_then() -> None:
     shut = np.flatnonzero(lids == 1.0)
     gaps = np.diff(shut[np.insert(np.diff(shut) > 1, 0, True)]) / 25
     assert 9 <= len(gaps) + 1 <= 31
-    assert gaps.min() >= 1.2
-    assert gaps.max() <= 6.3
+    assert gaps.min() >= 1.96
+    assert gaps.max() <= 6.1
     assert 0.01 < np.mean(lids > 0.3) < 0.12
 
 
