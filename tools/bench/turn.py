@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from talkmesh import Audio, AudioInput, Client, ClientSession, FaceFrame, SessionConfig, TurnDone, Video, Wav, read_wav
+from talkmesh import (
+    Audio,
+    AudioInput,
+    Client,
+    ClientSession,
+    FaceFrame,
+    ReplyClause,
+    SessionConfig,
+    TurnDone,
+    Video,
+    Wav,
+    read_wav,
+)
 from tools.bench.figures import percentile, spread
 from tools.bench.forwarding import host_added_ms
 from tools.bench.machine import idle_cpu, machine, memory_mb
@@ -69,11 +81,14 @@ async def one_turn(session: ClientSession, wav: Wav, found: Collected | None, si
             yield data
 
     first_audio = first_video = 0.0
+    replying = False
     began = time.perf_counter()
     silence_ms = trailing_silence_ms(wav)
     async for event in session.ask_audio(spoken()):
         match event:
-            case Audio():
+            case ReplyClause():
+                replying = True
+            case Audio() if replying:
                 first_audio = first_audio or time.perf_counter()
             case Video():
                 if event.speaking:
@@ -84,6 +99,8 @@ async def one_turn(session: ClientSession, wav: Wav, found: Collected | None, si
                 found.animation_ms.append(event.engine_ms)
             case TurnDone():
                 done = event
+    if not first_video:
+        raise RuntimeError(f"the turn brought no picture: {done.outcome.name}, heard {done.user_text!r}")
     to_audio, to_video = (1000 * (at - sent_at) + silence_ms for at in (first_audio, first_video))
     return TurnTimes(to_audio, to_video, time.perf_counter() - began, done)
 

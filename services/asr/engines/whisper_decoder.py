@@ -26,6 +26,9 @@ STOCK_PHRASES = frozenset(
     ("you", "thank you", "thank you very much", "thanks for watching", "bye", "bye bye", "bye-bye", "okay", "oh", "so")
 )
 SHORT_VOICE_S = 0.5
+LOOP_WORDS = 4
+# People do say "no, no, no": that is worth a second look with more frames, but no proof.
+SUSPECT_TIMES, CERTAIN_TIMES = 3, 5
 SURE_LOG_PROB = -0.9
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
@@ -76,7 +79,7 @@ class WhisperDecoder:
         language = language or self._detect(encoded)
         tokenizer = self._tokenizers[language]
         decoding = self._generate(encoded, tokenizer, len(audio))
-        if self._repeats(decoding) and frames < MOST_FRAMES:
+        if frames < MOST_FRAMES and (self._repeats(decoding) or loops(decoding.text, SUSPECT_TIMES)):
             encoded = self._encode(audio, min(MOST_FRAMES, frames + MORE_FRAMES))
             decoding = self._generate(encoded, tokenizer, len(audio))
         if self._repeats(decoding):
@@ -129,7 +132,8 @@ class WhisperDecoder:
         )
 
     def _repeats(self, decoding: Decoding) -> bool:
-        return decoding.ran_on or decoding.compression_ratio > self._limits.compression_ratio_threshold
+        packed = decoding.compression_ratio > self._limits.compression_ratio_threshold
+        return packed or decoding.ran_on or loops(decoding.text, CERTAIN_TIMES)
 
     def _is_no_speech(self, decoding: Decoding) -> bool:
         return (
@@ -150,6 +154,15 @@ class WhisperDecoder:
             elif word.text:
                 words.append(word)
         return words
+
+
+def loops(text: str, times: int) -> bool:
+    """Whether the text ends in the same few words, said `times` times: often too short to show in its compression."""
+    words = [word.strip(APPENDED) for word in text.lower().split()]
+    return any(
+        len(words) >= times * size and words[-times * size :] == words[-size:] * times
+        for size in range(1, LOOP_WORDS + 1)
+    )
 
 
 def is_made_up(decoding: Decoding, voice_s: float) -> bool:
