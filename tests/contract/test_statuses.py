@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime import channels, errors
-from services.runtime.outcomes import Ending
 from services.runtime.statuses import LONGEST_MESSAGE_BYTES, told_as_status
+from talkmesh.outcomes import Ending
 
 Code = grpc.StatusCode
 

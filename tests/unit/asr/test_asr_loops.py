@@ -35,7 +35,7 @@ def test_loops_at_the_end_are_found(text: str, times: int, found: bool) -> None:
 def test_short_question_is_not_lost_to_a_loop(decoder: WhisperDecoder) -> None:
     """With few frames the model answers this one with "Hello?" six times."""
     with wave.open(str(Path(__file__).parents[2] / "data" / "hello.wav")) as file:
-        pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    heard = decoder.decode(pcm.astype(np.float32) / 32768, "en", voice_s=1.0)
+        pcm = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    heard = decoder.decode(pcm.astype(np.float32) / np.float32(32768), "en", voice_s=1.0)
     assert heard.text.lower().count("hello") == 1
     assert "who are you" in heard.text.lower()
