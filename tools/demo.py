@@ -32,7 +32,7 @@ def asking(options: argparse.Namespace) -> list[str]:
     trace = options.output.with_suffix(".json")
     question = ["--text", options.text] if options.text else [str(options.wav)]
     chosen = ["--portrait", options.portrait, "--size", str(options.size)]
-    return ["ask", *question, "-o", str(options.output), "--trace", str(trace), *chosen]
+    return ["ask", *question, "--real-time", "-o", str(options.output), "--trace", str(trace), *chosen]
 
 
 def main() -> None:

@@ -91,5 +91,9 @@ class RenderEngine(Protocol):
 
     async def unload(self) -> None: ...
 
+    async def prepare(self, config: RenderConfig) -> None:
+        """Make what a stream with this config needs, so that its first picture comes as fast as the others. Raises NotFound
+        for an unknown portrait and LoadFailed for a broken one."""
+
     def render(self, config: RenderConfig, inputs: AsyncIterator[Input]) -> AsyncGenerator[VideoFrame, None]:
         """One picture for each face, in their order; none is drawn before it is asked for."""

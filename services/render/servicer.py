@@ -54,6 +54,7 @@ class RenderServicer(render_pb2_grpc.RenderServiceServicer):
         """Ends when the client half-closes and everything is drawn; cancelling drops what was not sent."""
         first, data = await config_and_data(requests, render_pb2.RenderConfig)
         config = config_of(first.config, self._engine)
+        await self._engine.prepare(config)
         yield self._started(config, context)
         async with (
             aclosing(inputs(data, len(config.blendshape_names))) as faces,

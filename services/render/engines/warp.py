@@ -1,6 +1,7 @@
 """Draws portrait packs by image warping and encodes them, a few milliseconds a picture on one core."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 if TYPE_CHECKING:
     from services.render.face import Face
 
+log = logging.getLogger(__name__)
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"]
 
 
@@ -24,6 +26,7 @@ class Options(BaseModel):
 
     portrait: str = Field(default="", description="the default one; empty is the first by name")
     sizes: tuple[int, ...] = Field(default=(512, 256, 384), min_length=1, description="in pixels, the default first")
+    ready: int = Field(default=2, ge=0, description="so many of the sizes are prepared ahead, for every portrait")
     crf: int = Field(default=23, ge=1, le=51)
     preset: Preset = "superfast"
 
@@ -46,6 +49,7 @@ class WarpEngine:
         self._portraits: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
         self._faces: dict[tuple[str, int], asyncio.Task[Face]] = {}
+        self._preparing: asyncio.Task[None] | None = None
 
     @property
     def portraits(self) -> Sequence[str]:
@@ -60,7 +64,7 @@ class WarpEngine:
         return self._names
 
     async def load(self) -> None:
-        """Prepare the default portrait. Raises LoadFailed when it, or any other pack's manifest, is not there."""
+        """Prepare the default portrait, and begin to prepare the others. Raises LoadFailed when the default is not there."""
         found = sorted(path.parent.name for path in self._folder.glob("*/manifest.json"))
         default = self._options.portrait or next(iter(found), "")
         if default not in found:
@@ -68,17 +72,34 @@ class WarpEngine:
         self._portraits = (default, *(name for name in found if name != default))
         face = await self._face(default, self._options.sizes[0])
         self._names = face.portrait.unit_names
+        self._preparing = asyncio.create_task(self._prepare_all())
+
+    async def _prepare_all(self) -> None:
+        """One after the other, so that whoever is served meanwhile keeps a core."""
+        for size in self._options.sizes[: self._options.ready]:
+            for portrait in self._portraits:
+                try:
+                    await self._face(portrait, size)
+                except LoadFailed as error:
+                    log.warning("portrait %s is not to be had: %s", portrait, error)
 
     async def unload(self) -> None:
+        if self._preparing:
+            self._preparing.cancel()
         faces, self._faces = self._faces, {}
         for task in faces.values():
             task.cancel()
         await asyncio.gather(*faces.values(), return_exceptions=True)
 
-    async def render(self, config: RenderConfig, inputs: AsyncIterator[Input]) -> AsyncGenerator[VideoFrame, None]:
+    async def prepare(self, config: RenderConfig) -> None:
         """See RenderEngine."""
         if config.portrait not in self._portraits:
             raise NotFound("portrait", config.portrait, self._portraits)
+        await self._face(config.portrait, config.size)
+
+    async def render(self, config: RenderConfig, inputs: AsyncIterator[Input]) -> AsyncGenerator[VideoFrame, None]:
+        """See RenderEngine."""
+        await self.prepare(config)
         stream = Stream(await self._face(config.portrait, config.size), config, self._options)
         keyframe = False
         async for item in inputs:
