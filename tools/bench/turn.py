@@ -23,11 +23,13 @@ from talkmesh import (
     FaceFrame,
     ReplyClause,
     SessionConfig,
+    Started,
     TurnDone,
     Video,
     Wav,
     read_wav,
 )
+from tools.bench.drawing import drawing_ms
 from tools.bench.figures import percentile, spread
 from tools.bench.forwarding import host_added_ms
 from tools.bench.machine import idle_cpu, machine, memory_mb
@@ -38,6 +40,7 @@ VOICED = 0.02
 """Of full scale: samples below it, at the end of a question, are silence."""
 WARM_UP_TURNS = 2
 SMALL = 256
+MOST_FACES = 600
 
 
 @dataclass
@@ -55,8 +58,9 @@ class Collected:
     """Everything measured."""
 
     turns: list[TurnTimes] = field(default_factory=list)
-    render_ms: dict[int, list[float]] = field(default_factory=dict)
-    animation_ms: list[float] = field(default_factory=list)
+    render_ms: list[float] = field(default_factory=list)
+    faces: list[FaceFrame] = field(default_factory=list)
+    started: Started | None = None
 
 
 def trailing_silence_ms(wav: Wav) -> float:
@@ -67,7 +71,7 @@ def trailing_silence_ms(wav: Wav) -> float:
     return 1000 * quiet / wav.channels / wav.sample_rate_hz
 
 
-async def one_turn(session: ClientSession, wav: Wav, found: Collected | None, size: int) -> TurnTimes:
+async def one_turn(session: ClientSession, wav: Wav, found: Collected | None) -> TurnTimes:
     """Ask in real time. The last chunk leaves when its last sample would have been spoken."""
     sent_at = 0.0
 
@@ -94,9 +98,9 @@ async def one_turn(session: ClientSession, wav: Wav, found: Collected | None, si
                 if event.speaking:
                     first_video = first_video or time.perf_counter()
                 if found:
-                    found.render_ms.setdefault(size, []).append(event.render_ms)
+                    found.render_ms.append(event.render_ms)
             case FaceFrame() if found:
-                found.animation_ms.append(event.engine_ms)
+                found.faces.append(event)
             case TurnDone():
                 done = event
     if not first_video:
@@ -114,9 +118,10 @@ async def sessions(address: str, wavs: list[Wav], turns: int, size: int, each: i
             wav = wavs[asked % len(wavs)]
             fmt = AudioInput(wav.sample_rate_hz, wav.channels, wav.is_float)
             async with client.session(SessionConfig(input=fmt, size=size, face_frames=True)) as session:
+                found.started = session.started
                 await asyncio.sleep(0.5)
                 for _ in range(min(each, turns - asked)):
-                    times = await one_turn(session, wavs[asked % len(wavs)], found if asked >= 0 else None, size)
+                    times = await one_turn(session, wavs[asked % len(wavs)], found if asked >= 0 else None)
                     if asked >= 0:
                         found.turns.append(times)
                         told = f"turn {asked + 1}: first audio {times.ttfa_ms:.0f} ms, face {times.ttfv_ms:.0f} ms"
@@ -142,33 +147,44 @@ def waterfall(turns: list[TurnTimes], silence_ms: list[float]) -> tuple[dict[str
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything and return the figures."""
+    """Run everything and return the figures. Drawing, idle CPU and memory are measured on a mesh of our own only."""
     wavs = [read_wav(path) for path in options.wav]
     async with contextlib.AsyncExitStack() as stack:
         mesh: RunningMesh | None = None
         if not options.address:
             mesh = await stack.enter_async_context(running_mesh(ROOT / "var" / "log" / "bench"))
-        address = options.address or mesh.address if mesh else options.address
+        address = mesh.address if mesh else options.address
         found = await sessions(address, wavs, options.turns, options.size, options.each)
-        small = await sessions(address, wavs, 3, SMALL, 3)
-        idle = await idle_cpu(await mesh.pids()) if mesh else None
-        memory = memory_mb(await mesh.pids()) if mesh else None
+        alone = await on_our_own(mesh, found, options.size) if mesh else {}
     silences = [trailing_silence_ms(wavs[i % len(wavs)]) for i in range(len(found.turns))]
     parts, unexplained = waterfall(found.turns, silences)
+    in_turns = spread(found.render_ms)
     return {
         "turns": len(found.turns),
         "ttfa_ms": spread([turn.ttfa_ms for turn in found.turns]),
         "ttfv_ms": spread([turn.ttfv_ms for turn in found.turns]),
         "waterfall_ms": parts,
         "unexplained_pct": round(unexplained, 2),
-        "render_ms": spread(found.render_ms[options.size]),
-        "render_256_ms": spread(small.render_ms[SMALL]),
-        "animation_ms": spread(found.animation_ms),
+        "render_ms": alone.pop("render_ms", in_turns),
+        "render_in_turns_ms": in_turns,
+        "animation_ms": spread([face.engine_ms for face in found.faces]),
         "host_added_ms": await host_added_ms(),
         "size": options.size,
-        "idle_cpu_pct": idle,
-        "memory_mb": memory,
+        **alone,
         "machine": machine(),
+    }
+
+
+async def on_our_own(mesh: RunningMesh, found: Collected, size: int) -> dict[str, Any]:
+    """What is measured on the mesh while nobody talks to it."""
+    assert found.started is not None
+    address = mesh.members["render"].address
+    drawn = {each: await drawing_ms(address, found.started, found.faces[:MOST_FACES], each) for each in (size, SMALL)}
+    return {
+        "render_ms": spread(drawn[size]),
+        f"render_{SMALL}_ms": spread(drawn[SMALL]),
+        "idle_cpu_pct": await idle_cpu(await mesh.pids()),
+        "memory_mb": memory_mb(await mesh.pids()),
     }
 
 
