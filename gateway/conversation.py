@@ -100,17 +100,21 @@ class Conversation:
     async def _open(self, stack: AsyncExitStack) -> None:
         """Open the streams of the call, and try those that each turn opens for itself, so that what they would refuse is
         refused now."""
-        tried = asyncio.gather(self._try_llm(), self._try_tts())
+        async with asyncio.TaskGroup() as trying:
+            tried = [trying.create_task(self._try_llm()), trying.create_task(self._try_tts())]
+            started = await self._open_streams(stack)
+        self.models += [model for task in tried if (model := task.result())]
+        started.models.extend(self.models)
+        await self._emit(started=started)
+
+    async def _open_streams(self, stack: AsyncExitStack) -> conversation_pb2.ConversationStarted:
+        limits = conversation_pb2.Limits(max_text_chars=self.settings.max_text_chars)
         if self.config.HasField("input"):
             self.asr, heard = await stack.enter_async_context(
                 opened("asr", self.mesh.asr.StreamingRecognize(), self._recognition())
             )
             self.models.append(heard.model)
-            limits = conversation_pb2.Limits(max_utterance_ms=heard.max_utterance_ms, max_chunk_ms=heard.max_chunk_ms)
-        else:
-            limits = conversation_pb2.Limits()
-        limits.max_text_chars = self.settings.max_text_chars
-        self.models += [model for model in await tried if model]
+            limits.max_utterance_ms, limits.max_chunk_ms = heard.max_utterance_ms, heard.max_chunk_ms
         started = conversation_pb2.ConversationStarted(
             session_id=self.session.id,
             sample_rate_hz=self.clock.rate_hz,
@@ -120,8 +124,7 @@ class Conversation:
         )
         if self.moves:
             await self._open_face(stack, started)
-        started.models.extend(self.models)
-        await self._emit(started=started)
+        return started
 
     async def _open_face(self, stack: AsyncExitStack, started: conversation_pb2.ConversationStarted) -> None:
         config = self.config
@@ -161,7 +164,7 @@ class Conversation:
             config.temperature = self.config.temperature
         return config
 
-    async def _try_llm(self) -> model_pb2.ServingModel:
+    async def _try_llm(self) -> model_pb2.ServingModel | None:
         request = llm_pb2.GenerateRequest(config=self._generation())
         async with opened("llm", self.mesh.llm.Generate(), request) as (_, started):
             model: model_pb2.ServingModel = started.model

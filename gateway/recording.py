@@ -1,13 +1,24 @@
 """A session's audio and pictures, put into one file in step."""
 
+from typing import Protocol
+
 from gateway.clock import Clock
-from gateway.mp4 import Mp4Writer
+
+
+class Writer(Protocol):
+    """A file that sound and pictures go into: `Mp4Writer`. Each method returns the bytes that became ready."""
+
+    def audio(self, data: bytes, start_sample: int) -> bytes: ...
+
+    def video(self, data: bytes, start_sample: int, keyframe: bool) -> bytes: ...
+
+    def close(self) -> bytes: ...
 
 
 class Recording:
     """Holds audio back until its picture has come: what an interruption cuts away is never in the file."""
 
-    def __init__(self, writer: Mp4Writer, clock: Clock) -> None:
+    def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock
         self._held = bytearray()

@@ -62,7 +62,7 @@ async def ask(options: argparse.Namespace) -> int:
     trace, progress = Trace(options.portrait), Progress(sys.stderr, quiet=options.json)
     done: events.TurnDone | None = None
     with ExitStack() as files:
-        output: BinaryIO | None = files.enter_context(options.output.open("wb")) if options.output else None
+        output = Output(options.output, files)
         async with Client(options.address) as client, client.session(config) as session:
             trace.add(session.started)
             asked = session.ask(options.text) if wav is None else session.ask_wav(wav, options.real_time)
@@ -80,11 +80,27 @@ async def ask(options: argparse.Namespace) -> int:
     return 0 if done.outcome is events.Outcome.COMPLETED else FAILED
 
 
-def take(event: events.Event, output: BinaryIO | None, trace: Trace, progress: Progress) -> None:
+class Output:
+    """The file of an answer, made when the first of it comes: a question that fails leaves none behind."""
+
+    def __init__(self, path: Path | None, files: ExitStack) -> None:
+        self._path = path
+        self._files = files
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = self._files.enter_context(self._path.open("wb"))
+        self._file.write(data)
+        self._file.flush()
+
+
+def take(event: events.Event, output: Output, trace: Trace, progress: Progress) -> None:
     """Put an event where it belongs."""
-    if isinstance(event, events.Mp4) and output:
+    if isinstance(event, events.Mp4):
         output.write(event.data)
-        output.flush()
     trace.add(event)
     progress.show(event)
 

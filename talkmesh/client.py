@@ -138,10 +138,12 @@ class ClientSession:
     _ending: Ending = field(init=False)
     _id: str = ""
     _sent_samples: int = 0
+    _unfinished: bool = False
+    """A turn was asked for whose TurnDone nobody has taken."""
 
     async def open(self) -> None:
         """Open the call, and take up the session if it had one before."""
-        self._sent_samples = 0
+        self._sent_samples, self._unfinished = 0, False
         self._call = self._stub.Converse()
         self._ending = Ending(self._call)
         await self._send(config=self._config.proto(self._id))
@@ -205,15 +207,21 @@ class ClientSession:
         await self._send(end_of_turn=conversation_pb2.EndOfTurn())
 
     async def _ready(self) -> None:
-        """A call that ended since the last turn is opened again, once, on the same session."""
+        """Make way for a turn: stop one that was left, and open a call that has ended again, once, on the same session."""
+        if self._unfinished and not self._call.done():
+            await self.interrupt()
+            async for _ in self._turn():
+                pass
         if self._call.done():
             await self.open()
+        self._unfinished = True
 
     async def _turn(self) -> AsyncIterator[events.Event]:
         while True:
             event = await self._next()
             if event is None:
                 raise TalkmeshError("the gateway ended the call in the middle of a turn", "UNAVAILABLE", "", 1.0)
+            self._unfinished = self._unfinished and not isinstance(event, events.TurnDone)
             yield event
             if isinstance(event, events.TurnDone):
                 return

@@ -10,22 +10,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-MAIN_BRANCHES = ("origin/main", "main")
+BASES = ("origin/main", "main", "HEAD~1")
+
+
+def git(*arguments: str) -> str:
+    """What git says; nothing if it refuses."""
+    said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return said.stdout.strip() if said.returncode == 0 else ""
 
 
 def breaking_base() -> str:
-    """The branch whose protos must not be broken: what is released of main, else main itself."""
-    for branch in MAIN_BRANCHES:
-        known = subprocess.run(
-            ["git", "ls-tree", branch, "protos"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if known.returncode == 0 and known.stdout:
-            return branch
-    return ""
+    """Whose protos must not be broken: main's, or on main itself those of the commit before."""
+    here = git("rev-parse", "HEAD")
+    known = (base for base in BASES if git("rev-parse", base) not in ("", here) and git("ls-tree", base, "protos"))
+    return next(known, "")
 
 
 def checks() -> list[Sequence[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from talkmesh import AudioInput, Client, Outcome, SessionConfig, read_wav
+from talkmesh import AudioInput, Client, Outcome, SessionConfig, Video, read_wav
 from tests.e2e.asking import Answer, collect
 
 SPEECH = AudioInput(16000)
@@ -150,3 +150,14 @@ async def test_other_input_formats_are_understood(mesh: str, question: Path, rat
     async with Client(mesh) as client, client.session(config) as session:
         answer = await collect(session.ask_audio(chunks()))
     assert "capital of france" in answer.done.user_text.lower()
+
+
+async def test_turn_that_was_left_does_not_leak_into_the_next(mesh: str) -> None:
+    async with Client(mesh) as client, client.session(SessionConfig(size=256)) as session:
+        async for event in session.ask("Tell me a long story about the sea."):
+            if isinstance(event, Video) and event.speaking:
+                break
+        answer = await collect(session.ask("What is the capital of France?"))
+    assert answer.done.user_text == "What is the capital of France?"
+    assert "paris" in " ".join(clause.text for clause in answer.clauses).lower()
+    assert "sea" not in " ".join(clause.text for clause in answer.clauses).lower()
