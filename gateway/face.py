@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from fractions import Fraction
 from typing import Any
 
+from gateway import speech, turn
 from gateway.mesh import Mesh, Stream, opened
+from gateway.wishes import Wishes
 from talkmesh.animation.v1 import animation_pb2
+from talkmesh.audio.v1 import audio_pb2
 from talkmesh.render.v1 import render_pb2
 
 FrameSink = Callable[[animation_pb2.FaceFrame], Awaitable[None]]
@@ -37,6 +39,40 @@ class Face:
         """Queue an AnimateRequest, given as its one field."""
         self._orders.put_nowait(animation_pb2.AnimateRequest(**request))
 
+    def follow(
+        self, command: turn.MoveFace | turn.MoveFaceByAudio | turn.Advance, turn_id: str, generation: int
+    ) -> None:
+        """Do what a turn says about the face."""
+        match command:
+            case turn.MoveFace(start, end, phonemes, expression):
+                said = animation_pb2.Speech(
+                    turn_id=turn_id,
+                    generation=generation,
+                    start_sample=start,
+                    end_sample=end,
+                    phonemes=speech.phoneme_protos(phonemes),
+                    expression=speech.expression_proto(expression),
+                )
+                self.order(speech=said)
+            case turn.MoveFaceByAudio(start, data, expression):
+                heard = animation_pb2.SpeechAudio(
+                    turn_id=turn_id,
+                    generation=generation,
+                    audio=audio_pb2.AudioChunk(start_sample=start, data=data),
+                    expression=speech.expression_proto(expression),
+                )
+                self.order(audio=heard)
+            case turn.Advance(until):
+                self.advance(until)
+
+    def advance(self, until: int) -> None:
+        """Have the frames before a sample made."""
+        self.order(advance=animation_pb2.Advance(until_sample=until))
+
+    def cut(self, at: int, generation: int) -> None:
+        """Forget the speech of generations before this one from a sample on."""
+        self.order(interrupt=animation_pb2.Interrupt(generation=generation, at_sample=at))
+
     async def run(self, on_frame: FrameSink, on_picture: PictureSink) -> None:
         """Move frames and pictures until cancelled. Raises ServiceFailed."""
         async with asyncio.TaskGroup() as pumps:
@@ -61,23 +97,22 @@ class Face:
 
 
 @asynccontextmanager
-async def face(
-    mesh: Mesh, rate_hz: int, fps: Fraction, seed: int, portrait: str, size: int, draws: bool
-) -> AsyncIterator[Face]:
-    """A face on the given clock. Raises ServiceFailed when a service refuses, for example an unknown portrait."""
+async def face(mesh: Mesh, wishes: Wishes) -> AsyncIterator[Face]:
+    """The face that a call wishes for. Raises ServiceFailed when a service refuses, for example an unknown portrait."""
+    rate_hz, fps = wishes.clock.rate_hz, wishes.clock.fps
     async with AsyncExitStack() as stack:
         config = animation_pb2.AnimationConfig(
-            sample_rate_hz=rate_hz, fps_numerator=fps.numerator, fps_denominator=fps.denominator, seed=seed
+            sample_rate_hz=rate_hz, fps_numerator=fps.numerator, fps_denominator=fps.denominator, seed=wishes.seed
         )
         animation, started = await stack.enter_async_context(
             opened("animation", mesh.animation.Animate(), animation_pb2.AnimateRequest(config=config))
         )
         render, pictures = None, None
-        if draws:
+        if wishes.draws:
             drawing = render_pb2.RenderConfig(
-                portrait=portrait,
-                width=size,
-                height=size,
+                portrait=wishes.config.portrait,
+                width=wishes.config.size,
+                height=wishes.config.size,
                 fps_numerator=fps.numerator,
                 fps_denominator=fps.denominator,
                 sample_rate_hz=rate_hz,

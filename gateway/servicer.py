@@ -7,10 +7,12 @@ from typing import Any
 
 import grpc
 
-from gateway.conversation import Conversation
+from gateway.audience import Audience
+from gateway.conversation import converse
 from gateway.mesh import Mesh, ServiceFailed
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.wishes import Wishes
 from services.runtime import statuses
 from services.runtime.errors import DomainError, Unavailable
 from services.runtime.forwarding import DETAILS_KEY, passed_on
@@ -69,7 +71,8 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
                     raise ClientGone from error
 
         async with self._sessions.held(first.config.session_id) as session:
-            await Conversation(self._mesh, self._settings, session, first.config, write).run(data)
+            wishes = Wishes(first.config, self._settings)
+            await converse(self._mesh, wishes, session, Audience(wishes, session, write), data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -22,9 +22,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("ready"), f"the mesh did not start: {line}"
-        yield json.loads((logs / "addresses.json").read_text())["gateway"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+        try:
+            yield json.loads((logs / "addresses.json").read_text())["gateway"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
     log = (logs / "mesh.log").read_text()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :]
 

@@ -1,11 +1,13 @@
 """The supervisor: what it starts it stops, and what cannot start it names."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,9 +16,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def up(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def up(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tools.up", "--quiet", "--logs", str(tmp_path), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def animation_hosts(supervisor: int) -> list[int]:
+    """Process ids; one that has just died has no command line any more."""
+    found = []
+    for process in psutil.Process(supervisor).children():
+        with contextlib.suppress(psutil.Error):
+            if "services.animation" in process.cmdline():
+                found.append(process.pid)
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -58,14 +75,11 @@ def test_service_that_is_killed_comes_back(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("ready")
-        hosts = [p for p in psutil.Process(process.pid).children() if "services.animation" in p.cmdline()]
-        os.kill(hosts[0].pid, signal.SIGKILL)
+        before = animation_hosts(process.pid)
+        os.kill(before[0], signal.SIGKILL)
         deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            found = [p for p in psutil.Process(process.pid).children() if "services.animation" in p.cmdline()]
-            if found and found[0].pid != hosts[0].pid:
-                break
+        while animation_hosts(process.pid) in ([], before) and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert found[0].pid != hosts[0].pid
+        assert animation_hosts(process.pid) not in ([], before)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
