@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from talkmesh import (
@@ -30,7 +31,7 @@ from talkmesh import (
     read_wav,
 )
 from tools.bench.drawing import drawing_ms
-from tools.bench.figures import percentile, spread
+from tools.bench.figures import spread
 from tools.bench.forwarding import host_added_ms
 from tools.bench.machine import idle_cpu, machine, memory_mb
 from tools.up import ROOT, RunningMesh, running_mesh
@@ -131,19 +132,19 @@ async def sessions(address: str, wavs: list[Wav], turns: int, size: int, each: i
 
 
 def waterfall(turns: list[TurnTimes], silence_ms: list[float]) -> tuple[dict[str, float], float]:
-    """Median ms of each part of the way to the first picture, and the share that no part explains, in percent.
+    """Mean ms of each part of the way to the first picture, and the share that no part explains, in percent.
 
-    Stages count the work of their engines; `mesh` is what the stages hold beside that: transport, forwarding, queueing.
+    Means, because they add up: the parts and the unexplained rest tile the whole interval. Stages count the work of their
+    engines; `mesh` is what the stages hold beside that: transport, forwarding, queueing.
     """
-    parts: dict[str, list[float]] = {}
-    unexplained: list[float] = []
-    for times, silence in zip(turns, silence_ms, strict=True):
-        explained = silence + sum(stage.duration_ms for stage in times.done.stages)
-        for stage in times.done.stages:
-            parts.setdefault(stage.name, []).append(stage.duration_ms - stage.mesh_ms)
-        parts.setdefault("mesh", []).append(sum(stage.mesh_ms for stage in times.done.stages))
-        unexplained.append(100 * abs(times.ttfv_ms - explained) / times.ttfv_ms)
-    return {name: round(percentile(values, 50), 1) for name, values in parts.items()}, percentile(unexplained, 50)
+    parts: dict[str, float] = {"trailing_silence": fmean(silence_ms)}
+    for name in (stage.name for stage in turns[0].done.stages):
+        stages = [stage for times in turns for stage in times.done.stages if stage.name == name]
+        parts[name] = sum(stage.duration_ms - stage.mesh_ms for stage in stages) / len(turns)
+    parts["mesh"] = sum(stage.mesh_ms for times in turns for stage in times.done.stages) / len(turns)
+    whole = fmean(times.ttfv_ms for times in turns)
+    parts["unexplained"] = whole - sum(parts.values())
+    return {name: round(value, 1) for name, value in parts.items()}, 100 * abs(parts["unexplained"]) / whole
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
