@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.llm import sampling
 from services.llm.engine import Limits, Sampling
 from services.runtime.errors import InvalidInput
+from services.runtime.options import of_engine
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -54,11 +55,7 @@ class ChatOptions(BaseModel):
 
 def parse(kind: type[Options], options: Mapping[str, Any]) -> Options:
     """`options` as `kind`. Raises InvalidInput naming the first option that is wrong."""
-    try:
-        parsed = kind.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInput(".".join(["options", *map(str, first["loc"])]), first["msg"]) from error
+    parsed = of_engine(kind, options)
     if isinstance(parsed, ChatOptions):
         sampling.check(parsed.defaults.sampling(), parsed.max_tokens, "options.defaults")
     return parsed

@@ -1,14 +1,13 @@
 """A service's settings: read once from the command line and the environment, checked, then frozen."""
 
-import argparse
 import json
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.options import from_command_line
 from services.runtime.telemetry import LogLevel
 
 CATALOG_FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "catalog"
@@ -20,39 +19,26 @@ class ServiceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    listen: str = Field(description="host:port; port 0 takes a free one")
-    model: str = Field(description="a model of the catalog; empty takes its first")
-    catalog: Path
-    grace_s: float = Field(ge=0, description="time that calls in flight get to end after the first stop signal")
-    log_level: LogLevel
+    listen: str = Field("127.0.0.1:0", description="host:port to listen on; port 0 takes a free one")
+    model: str = Field("", description="model of the catalog to serve; empty takes the catalog's first")
+    catalog: Path = Field(CATALOG_FOLDER, description="file that lists the models")
+    grace_s: float = Field(20, ge=0, description="seconds that calls in flight get to end after the first stop signal")
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
 
 def service_settings(service: str, arguments: list[str] | None = None) -> ServiceSettings:
-    """The settings of `service`. Each option may also come as TALKMESH_{SERVICE}_{OPTION}.
+    """The settings of `service`, from the command line and TALKMESH_{SERVICE}_… in the environment.
 
     Ends the process with status 2 and a message for a person when something is wrong.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m services.{service}",
-        description=f"The {service} service of talkmesh. Every option may also be given as "
-        f"TALKMESH_{service.upper()}_OPTION in the environment.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    return from_command_line(
+        ServiceSettings,
+        f"python -m services.{service}",
+        f"The {service} service of talkmesh.",
+        f"TALKMESH_{service.upper()}",
+        arguments,
+        {"catalog": CATALOG_FOLDER / f"{service}.json"},
     )
-
-    def option(name: str, default: str, text: str) -> None:
-        variable = f"TALKMESH_{service.upper()}_{name.upper().replace('-', '_')}"
-        parser.add_argument(f"--{name}", default=os.environ.get(variable, default), help=text)
-
-    option("listen", "127.0.0.1:0", "host:port to listen on; port 0 takes a free one")
-    option("model", "", "model of the catalog to serve; empty takes the catalog's first")
-    option("catalog", str(CATALOG_FOLDER / f"{service}.json"), "file that lists the models")
-    option("grace-s", "20", "seconds that calls in flight get to end after the first stop signal")
-    option("log-level", "INFO", "DEBUG, INFO, WARNING or ERROR")
-    try:
-        return ServiceSettings.model_validate(vars(parser.parse_args(arguments)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        parser.error(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}")
 
 
 def read_catalog(path: Path) -> Catalog:

@@ -5,14 +5,13 @@ import contextlib
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.runtime.errors import InvalidInput
 from services.tts import layout, text
 from services.tts.engine import Audio, Clause, ClauseEnd, Samples, Speech, Spoken, SynthesisConfig
 from services.tts.markup import check_script
@@ -35,19 +34,6 @@ class EnglishOptions(BaseModel):
     threads: int = Field(default=1, ge=1, le=64, description="of one run of the model")
     workers: int = Field(default=2, ge=1, le=64, description="runs of the model at the same time, over all calls")
     gain_db: float = Field(default=0.0, ge=-20, le=20, description="makes voices equally loud")
-
-
-Options = TypeVar("Options", bound=EnglishOptions)
-
-
-def checked(model: type[Options], options: Mapping[str, Any]) -> Options:
-    """The options of a catalog entry. Raises InvalidInput naming the wrong one."""
-    try:
-        return model.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "options"
-        raise InvalidInput(f"options.{name}", first["msg"], ", ".join(model.model_fields)) from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import grpc
 import psutil
 import pytest
 
-from talkmesh import AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Wav, read_wav
+from talkmesh import AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Video, Wav, read_wav
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from tests.e2e.asking import Answer, collect
@@ -185,6 +185,31 @@ async def test_client_that_vanishes_cancels_everything_within_a_second(mesh: str
         while await streams(mesh):
             await asyncio.sleep(0.02)
     await still_answers(mesh)
+
+
+async def memory_mb(mesh: str) -> float:
+    """Resident memory of all engine processes."""
+    async with Client(mesh) as client:
+        status = await client.status()
+    return sum(model.rss_bytes for service in status.services for model in service.models) / 2**20
+
+
+async def test_memory_returns_when_clients_vanish(mesh: str) -> None:
+    async def vanish() -> None:
+        async with Client(mesh) as client, client.session(SessionConfig(size=256, mp4=True)) as session:
+            async for event in session.ask("Tell me a long story about the sea."):
+                if isinstance(event, Video) and event.speaking:
+                    return
+
+    for _ in range(4):
+        await vanish()
+    before = await memory_mb(mesh)
+    for _ in range(12):
+        await vanish()
+    async with asyncio.timeout(1):
+        while await streams(mesh):
+            await asyncio.sleep(0.02)
+    assert await memory_mb(mesh) < before + 30
 
 
 async def test_client_that_reads_slowly_fills_no_memory(mesh: str) -> None:

@@ -5,14 +5,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from services.animation.blendshapes import BLENDSHAPES
 from services.animation.engine import Advance, AnimationConfig, Frame, Input, Interrupt, Speech
 from services.animation.life import STYLES
 from services.animation.performance import Performance
 from services.animation.shapes import PHONEMES
-from services.runtime.errors import InvalidInput, NotFound
+from services.runtime.errors import NotFound
+from services.runtime.options import of_engine
 
 BREATHER = 4
 """Frames after which other streams get a turn of the event loop."""
@@ -33,11 +34,7 @@ class VisemeEngine:
 
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
         """Raises InvalidInput for an option it does not know, NotFound for an unknown style."""
-        try:
-            self._options = Options.model_validate(dict(options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidInput(f"options.{'.'.join(map(str, first['loc']))}", str(first["msg"])) from error
+        self._options = of_engine(Options, options)
         if self._options.style not in STYLES:
             raise NotFound("style", self._options.style, STYLES)
 

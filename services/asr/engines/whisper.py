@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.asr.activity import Thresholds
 from services.asr.decodes import DecodeQueue
@@ -19,6 +19,7 @@ from services.asr.resampling import RATE_HZ
 from services.asr.silero import SpeechProbabilities, open_session
 from services.asr.utterance import Utterance
 from services.runtime.errors import InvalidInput, LoadFailed
+from services.runtime.options import of_engine
 
 if TYPE_CHECKING:
     from services.asr.engines.whisper_decoder import WhisperDecoder
@@ -49,7 +50,7 @@ class WhisperEngine:
     """Many streams at a time; the model is shared, everything else belongs to its stream."""
 
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
-        self._options = checked(options)
+        self._options = of_engine(Options, options)
         if (source is None) == (not self._options.hub_id):
             raise InvalidInput("source", "a folder and hub_id" if source else "nothing to load", "a folder or hub_id")
         self._model = str(source or self._options.hub_id)
@@ -121,13 +122,3 @@ class WhisperEngine:
         self._silero = open_session(next(Path(get_assets_path()).glob("silero_vad*.onnx")))
         self._decoder = WhisperDecoder(model, Limits(options.least_frames, options.beam_size))
         self._decoder.decode(np.zeros(RATE_HZ, np.float32), "en", 0.0)
-
-
-def checked(options: Mapping[str, Any]) -> Options:
-    """Raises InvalidInput naming the first wrong option."""
-    try:
-        return Options.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"options.{name}", first["msg"], f"one of {', '.join(Options.model_fields)}") from error

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.render.engine import FaceFrame, Input, KeyframeRequest, RenderConfig, VideoFrame
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
+from services.runtime.options import of_engine
 
 if TYPE_CHECKING:
     from services.render.face import Face
@@ -42,7 +43,7 @@ class WarpEngine:
     """Many streams at a time. They share the prepared portraits, which never change; all else belongs to its stream."""
 
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
-        self._options = checked(options)
+        self._options = of_engine(Options, options)
         if source is None:
             raise InvalidInput("source", "is empty", "a folder of portrait packs")
         self._folder = source
@@ -145,13 +146,3 @@ def prepare(folder: Path, size: int) -> "Face":
     from services.render.portrait import load_portrait
 
     return build_face(load_portrait(folder, size))
-
-
-def checked(options: Mapping[str, Any]) -> Options:
-    """Raises InvalidInput naming the first wrong option."""
-    try:
-        return Options.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"options.{name}", first["msg"], f"one of {', '.join(Options.model_fields)}") from error

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from services.runtime.errors import InvalidInput, LoadFailed
+from services.runtime.options import of_engine
 from services.tts import graphs
 from services.tts.engine import Samples
-from services.tts.english import EnglishEngine, EnglishOptions, Rendering, checked
+from services.tts.english import EnglishEngine, EnglishOptions, Rendering
 from services.tts.pronunciation import Sound
 from services.tts.prosody import Prosody
 
@@ -42,7 +43,7 @@ class HibariEngine(EnglishEngine):
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
         if source is None:
             raise InvalidInput("source", "is missing", "the .onnx file of a hibari voice")
-        super().__init__(checked(HibariOptions, options))
+        super().__init__(of_engine(HibariOptions, options))
         self._source = source
 
     def _open(self) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from services.runtime.errors import InvalidInput, LoadFailed
+from services.runtime.options import of_engine
 from services.tts import graphs
 from services.tts.engine import Samples
-from services.tts.english import EnglishEngine, EnglishOptions, Rendering, checked
+from services.tts.english import EnglishEngine, EnglishOptions, Rendering
 from services.tts.espeak import spelled
 from services.tts.piper import Inference, graph_file, voice_config
 from services.tts.pronunciation import Sound
@@ -51,7 +52,7 @@ class VitsEngine(EnglishEngine):
     def __init__(self, source: Path | None, options: Mapping[str, Any]) -> None:
         if source is None:
             raise InvalidInput("source", "is missing", "the .onnx file of a Piper voice, its .onnx.json beside it")
-        self._options: VitsOptions = checked(VitsOptions, options)
+        self._options: VitsOptions = of_engine(VitsOptions, options)
         super().__init__(self._options)
         self._source = graph_file(source)
 
