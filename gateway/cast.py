@@ -72,6 +72,7 @@ async def open_face(stack: AsyncExitStack, mesh: Mesh, wishes: Wishes, made: Cas
     if pictures := made.face.pictures:
         made.started.models.append(pictures.model)
         made.started.width, made.started.height = pictures.width, pictures.height
+        made.started.portrait = pictures.portrait
 
 
 async def serving_llm(mesh: Mesh, wishes: Wishes) -> model_pb2.ServingModel:

@@ -59,7 +59,7 @@ async def ask(options: argparse.Namespace) -> int:
         mp4=bool(options.output),
         face_frames=bool(options.trace),
     )
-    trace, progress = Trace(options.portrait), Progress(sys.stderr, quiet=options.json)
+    trace, progress = Trace(), Progress(sys.stderr, quiet=options.json)
     done: events.TurnDone | None = None
     with ExitStack() as files:
         output = Output(options.output, files)

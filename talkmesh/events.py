@@ -57,6 +57,7 @@ class Started:
     blendshape_names: tuple[str, ...]
     width: int
     height: int
+    portrait: str
     max_utterance_ms: int
     max_text_chars: int
     max_chunk_ms: int
@@ -206,6 +207,7 @@ def started(s: conversation_pb2.ConversationStarted) -> Started:
         blendshape_names=tuple(s.blendshape_names),
         width=s.width,
         height=s.height,
+        portrait=s.portrait,
         max_utterance_ms=s.limits.max_utterance_ms,
         max_text_chars=s.limits.max_text_chars,
         max_chunk_ms=s.limits.max_chunk_ms,

@@ -12,8 +12,8 @@ HOP_MS = 10
 class Trace:
     """Collects a session's events; `json` is what `tools.eval --trace` reads."""
 
-    def __init__(self, portrait: str) -> None:
-        self._content: dict[str, Any] = {"portrait": portrait, "phonemes": [], "frames": []}
+    def __init__(self) -> None:
+        self._content: dict[str, Any] = {"phonemes": [], "frames": []}
         self._pcm = bytearray()
 
     def add(self, event: events.Event) -> None:
@@ -24,7 +24,7 @@ class Trace:
                 content["sample_rate_hz"] = event.sample_rate_hz
                 content["fps"] = [event.fps.numerator, event.fps.denominator]
                 content["blendshape_names"] = list(event.blendshape_names)
-                content["size"] = event.width
+                content["portrait"], content["size"] = event.portrait, event.width
             case events.Audio(start_sample, data):
                 del self._pcm[2 * start_sample :]
                 self._pcm.extend(bytes(2 * start_sample - len(self._pcm)))

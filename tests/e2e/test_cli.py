@@ -30,6 +30,7 @@ async def test_ask_writes_a_playable_answer_and_its_trace(mesh: str, question: P
     assert "paris" in result["answer"].lower()
     assert answer.read_bytes()[4:8] == b"ftyp"
     content = json.loads(trace.read_text())
+    assert (content["portrait"], content["size"]) == ("mei", 256)
     assert len(content["frames"]) >= result["video_frames"] > 25
     assert len(content["blendshape_names"]) == len(content["frames"][0]["weights"]) == 52
 

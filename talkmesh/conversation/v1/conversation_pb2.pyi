@@ -333,6 +333,7 @@ class ConversationStarted(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    PORTRAIT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_rate_hz: _builtins.int
     """The session's clock: mono PCM_S16LE audio, face frames and video are all placed in its samples."""
@@ -340,6 +341,8 @@ class ConversationStarted(_message.Message):
     fps_denominator: _builtins.int
     width: _builtins.int
     height: _builtins.int
+    portrait: _builtins.str
+    """The portrait that is drawn; empty without pictures."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ServingModel]:
         """One for each service of the mesh that serves this session."""
@@ -360,10 +363,11 @@ class ConversationStarted(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         limits: Global___Limits | None = ...,
+        portrait: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blendshape_names", b"blendshape_names", "fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "height", b"height", "limits", b"limits", "models", b"models", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blendshape_names", b"blendshape_names", "fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "height", b"height", "limits", b"limits", "models", b"models", "portrait", b"portrait", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
