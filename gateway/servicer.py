@@ -15,9 +15,10 @@ from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime import statuses
 from services.runtime.errors import DomainError, Unavailable
-from services.runtime.forwarding import DETAILS_KEY, passed_on
+from services.runtime.forwarding import passed_on
 from services.runtime.streams import config_and_data
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.outcomes import DETAILS_KEY
 
 log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, conversation_pb2.ConverseResponse]

@@ -17,7 +17,7 @@ from talkmesh.status import status_json, status_table
 from talkmesh.trace import Trace
 from talkmesh.wav import read_wav
 
-FAILED, UNHEALTHY, USAGE, UNREACHABLE = 1, 3, 2, 4
+FAILED, UNHEALTHY, UNREACHABLE = 1, 3, 4
 
 
 def parser() -> argparse.ArgumentParser:

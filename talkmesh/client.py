@@ -19,15 +19,11 @@ from talkmesh import events
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.errors import TalkmeshError, WavError, from_outcome
+from talkmesh.flow import FLOW_CONTROL
 from talkmesh.outcomes import Ending, Outcome
 from talkmesh.wav import Wav, read_wav
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
-CHANNEL_OPTIONS = (
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 16384),
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-)
 Call = Any
 
 
@@ -96,7 +92,7 @@ class Client:
         self.address = address
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(self.address, options=FLOW_CONTROL)
         self._stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
             self._channel
         )

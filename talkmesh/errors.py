@@ -6,9 +6,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from talkmesh.outcomes import Outcome
-
-DETAILS_KEY = "grpc-status-details-bin"
+from talkmesh.outcomes import DETAILS_KEY, Outcome
 
 
 class TalkmeshError(Exception):

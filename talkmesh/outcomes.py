@@ -12,6 +12,8 @@ import grpc
 # (https://github.com/grpc/grpc/issues/36066).
 OVERWRITTEN = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 PATIENCE_S = 0.5
+# The trailing metadata that carries a status's details.
+DETAILS_KEY = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True)

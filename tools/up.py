@@ -85,7 +85,7 @@ class Member:
 
     async def run(self, log: MergedLog, environment: Mapping[str, str]) -> None:
         """Keep the process running until cancelled."""
-        while True:
+        while not self.stopping:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
                 cwd=ROOT,
@@ -217,7 +217,7 @@ async def stop_all(found: list[Member], tasks: list[asyncio.Task[None]]) -> None
     await gateway.stop(signal.SIGTERM, STOP_TIMEOUT_S)
     await asyncio.gather(*(member.stop(signal.SIGTERM, STOP_TIMEOUT_S) for member in services))
     for member, task in zip(found, tasks, strict=True):
-        if member.process is None or member.restarts:
+        if member.process is None:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 

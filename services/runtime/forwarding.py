@@ -12,13 +12,12 @@ from services.runtime import statuses
 from services.runtime.engine import GENERATION_KEY, SLOT_KEY
 from services.runtime.errors import Unavailable
 from services.runtime.slot import Lease, Slot
-from talkmesh.outcomes import Ending, Outcome
+from talkmesh.outcomes import DETAILS_KEY, Ending, Outcome
 
 DEATH_NOTICE_S = 0.5
 OWN_KEYS = frozenset({SLOT_KEY, GENERATION_KEY})
 HOP_PREFIXES = ("grpc-", ":")
 HOP_KEYS = frozenset({"user-agent", "te", "content-type"})
-DETAILS_KEY = "grpc-status-details-bin"
 Metadata = tuple[tuple[str, str | bytes], ...]
 Context = grpc.aio.ServicerContext[bytes, bytes]
 

@@ -50,6 +50,7 @@ async def failure(stub: "animation_pb2_grpc.AnimationServiceAsyncStub", *request
 def speech(*spans: tuple[int, int], end: int = 9600, **fields: object) -> Request:
     phonemes = [speech_pb2.PhonemeSpan(phoneme="ə", start_sample=a, end_sample=b) for a, b in spans]
     said = animation_pb2.Speech(turn_id="t", generation=1, start_sample=0, end_sample=end, phonemes=phonemes)
+    # Any field of a Speech, wrong values among them.
     said.MergeFrom(animation_pb2.Speech(**fields))  # type: ignore[arg-type]
     return Request(speech=said)
 

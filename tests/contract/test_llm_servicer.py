@@ -89,6 +89,7 @@ def config(**fields: Any) -> Request:
 
 
 def prompt(*said: tuple[int, str], turn_id: str = "turn", generation: int = 1) -> Request:
+    # Wrong roles are sent on purpose.
     messages = [llm_pb2.Message(role=role, content=content) for role, content in said]  # type: ignore[arg-type]
     return Request(prompt=llm_pb2.Prompt(turn_id=turn_id, generation=generation, messages=messages))
 
@@ -108,6 +109,7 @@ async def refusal(*requests: Request) -> tuple[grpc.StatusCode, str]:
     """The status of a call that is refused, and the field that its details name."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await answers(requests)
+    # The stubs know calls only; an AioRpcError answers the same questions.
     status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]
     bad = error_details_pb2.BadRequest()
     named = [bad.field_violations[0].field for detail in status.details if detail.Unpack(bad)]
@@ -237,6 +239,7 @@ async def test_more_replies_than_the_engine_takes_are_refused_with_a_delay() -> 
         for call in running:
             call.cancel()
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    # The stubs know calls only; an AioRpcError answers the same questions.
     status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status.details)

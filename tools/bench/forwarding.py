@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import grpc
@@ -18,6 +17,7 @@ from services.runtime import channels
 from services.runtime.lifeline import PARENT_VARIABLE
 from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from tools.bench import echo
+from tools.bench.figures import percentile
 
 ROOT = Path(__file__).resolve().parents[2]
 # 20 ms of speech at 16 kHz: the message that the mesh carries most of.
@@ -52,10 +52,6 @@ async def host_added_ms(messages: int = 500, gap_ms: float = 20) -> dict[str, fl
         "p95": percentile(took[through], 95) - percentile(took[direct], 95),
         "direct_p50": percentile(took[direct], 50),
     }
-
-
-def percentile(values: list[float], percent: int) -> float:
-    return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 async def round_trip_ms(call: Any) -> float:

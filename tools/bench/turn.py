@@ -50,7 +50,6 @@ class TurnTimes:
 
     ttfa_ms: float
     ttfv_ms: float
-    wall_s: float
     done: TurnDone
 
 
@@ -87,7 +86,6 @@ async def one_turn(session: ClientSession, wav: Wav, found: Collected | None) ->
 
     first_audio = first_video = 0.0
     replying = False
-    began = time.perf_counter()
     silence_ms = trailing_silence_ms(wav)
     async for event in session.ask_audio(spoken()):
         match event:
@@ -107,7 +105,7 @@ async def one_turn(session: ClientSession, wav: Wav, found: Collected | None) ->
     if not first_video:
         raise RuntimeError(f"the turn brought no picture: {done.outcome.name}, heard {done.user_text!r}")
     to_audio, to_video = (1000 * (at - sent_at) + silence_ms for at in (first_audio, first_video))
-    return TurnTimes(to_audio, to_video, time.perf_counter() - began, done)
+    return TurnTimes(to_audio, to_video, done)
 
 
 async def sessions(address: str, wavs: list[Wav], turns: int, size: int, each: int) -> Collected:

@@ -18,8 +18,6 @@ FRAMES_AFTER = 100
 """Silence that Whisper needs to see after the last word, lest it goes on."""
 MORE_FRAMES = 600
 """Added when it repeats itself nevertheless."""
-SAMPLES_PER_STEP = 2 * HOP
-"""One step of the encoder: the grain of word times."""
 MOST_WORDS = 1
 MOST_WORDS_A_SECOND = 8
 STOCK_PHRASES = frozenset(

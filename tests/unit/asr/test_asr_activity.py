@@ -19,6 +19,7 @@ def session() -> Any:
 
 
 def judged(probabilities: list[float], **thresholds: float) -> list[Change]:
+    # Any of the thresholds, of two types.
     detector = SpeechDetector(Thresholds(**thresholds), WINDOW)  # type: ignore[arg-type]
     return [change for probability in probabilities if (change := detector.push(probability))]
 

@@ -37,6 +37,7 @@ class Counting(TransformersEngine):
             self.steps += 1
             return step()
 
+        # The engine makes its replies itself, so its step is wrapped here.
         reply.step = counted  # type: ignore[method-assign]
         return reply
 

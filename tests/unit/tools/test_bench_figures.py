@@ -29,8 +29,8 @@ def test_trailing_silence_is_found() -> None:
 
 def test_waterfall_tiles_the_interval() -> None:
     turns = [
-        TurnTimes(0, 130, 1, done(Stage("asr_final", 60, 10), Stage("first_token", 40, 5))),
-        TurnTimes(0, 150, 1, done(Stage("asr_final", 80, 10), Stage("first_token", 40, 5))),
+        TurnTimes(0, 130, done(Stage("asr_final", 60, 10), Stage("first_token", 40, 5))),
+        TurnTimes(0, 150, done(Stage("asr_final", 80, 10), Stage("first_token", 40, 5))),
     ]
     parts, unexplained_pct = waterfall(turns, [20, 20])
     assert parts["asr_final"] == 60
