@@ -201,15 +201,18 @@ async def test_memory_returns_when_clients_vanish(mesh: str) -> None:
                 if isinstance(event, Video) and event.speaking:
                     return
 
-    for _ in range(4):
-        await vanish()
-    before = await memory_mb(mesh)
-    for _ in range(12):
-        await vanish()
-    async with asyncio.timeout(1):
-        while await streams(mesh):
-            await asyncio.sleep(0.02)
-    assert await memory_mb(mesh) < before + 30
+    # Engines prepare portraits and warm their allocators for a while after they began to serve. That passes; a leak does
+    # not, it grows in every round.
+    grown_mb = []
+    while not grown_mb or (grown_mb[-1] >= 10 and len(grown_mb) < 5):
+        before = await memory_mb(mesh)
+        for _ in range(12):
+            await vanish()
+        async with asyncio.timeout(1):
+            while await streams(mesh):
+                await asyncio.sleep(0.02)
+        grown_mb.append(await memory_mb(mesh) - before)
+    assert grown_mb[-1] < 10, grown_mb
 
 
 async def test_client_that_reads_slowly_fills_no_memory(mesh: str) -> None:
