@@ -203,7 +203,7 @@ async def test_memory_returns_when_clients_vanish(mesh: str) -> None:
 
     # Engines prepare portraits and warm their allocators for a while after they began to serve. That passes; a leak does
     # not, it grows in every round.
-    grown_mb = []
+    grown_mb: list[float] = []
     while not grown_mb or (grown_mb[-1] >= 10 and len(grown_mb) < 5):
         before = await memory_mb(mesh)
         for _ in range(12):
