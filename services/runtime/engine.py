@@ -11,10 +11,13 @@ import grpc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.runtime.errors import NotFound
+from services.runtime.interface import Interface
 from talkmesh.model.v1 import model_pb2
 
 SLOT_KEY = "talkmesh-slot"
 GENERATION_KEY = "talkmesh-slot-generation"
+GoldenValue = str | tuple[float, float]
+Measure = str | float
 
 
 class ModelSpec(BaseModel):
@@ -26,6 +29,14 @@ class ModelSpec(BaseModel):
     source: str = Field(default="", description="see sources.resolve; empty for an engine without weights")
     sha256: str = Field(default="", description="of the source file, or of the folder as sources.digest defines it")
     options: dict[str, Any] = Field(default_factory=dict)
+    interface: Interface | None = Field(None, description="what the engine must report; unset fields may be anything")
+    golden: dict[str, GoldenValue] = Field(
+        default_factory=dict, description="what its service's golden input must measure: a text, or [least, most]"
+    )
+    preload: bool = Field(False, description="keep it warm before it is asked for")
+    memory_limit_mb: int | None = Field(None, ge=1, description="its engine process is killed above this")
+    load_timeout_s: float = Field(120.0, gt=0)
+    warm_up_timeout_s: float = Field(60.0, gt=0, description="for validation and warm-up together")
 
     @field_validator("sha256")
     @classmethod
@@ -83,7 +94,12 @@ class Service:
     attach: Callable[[grpc.aio.Server, Any, Identity], None]
     """Add the servicer for an engine to a server."""
     warm_up: Callable[[Any], Awaitable[None]]
-    """Run a golden input through a loaded engine, so that the first user does not pay for first-time work."""
+    """Run an input through a loaded engine, so that the first user does not pay for first-time work."""
+    interface: Callable[[Any], Interface] = lambda _: Interface()
+    """What a loaded engine takes and gives."""
+    measure: Callable[[Any], Awaitable[Mapping[str, Measure]]] | None = None
+    """Run the service's golden input through a loaded engine and measure what comes back. Raises LoadFailed for an output
+    that no sound model of this service gives; what the measures must be for one model is in its ModelSpec."""
 
     @property
     def module(self) -> str:

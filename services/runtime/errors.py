@@ -47,3 +47,18 @@ class Unavailable(DomainError):
 
 class Busy(Unavailable):
     """The server is at its limit of concurrent work; nothing is wrong with the call."""
+
+
+class Drained(Unavailable):
+    """A stream had not ended when its model's time was over; the same call goes to the model that came after it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, retry_after_s=0.0)
+
+
+class Refused(DomainError):
+    """The state of things does not allow this; it stays so until somebody changes it."""
+
+
+class Outrun(DomainError):
+    """Somebody else changed the same thing first."""

@@ -17,6 +17,8 @@ from services.runtime.errors import (
     InvalidInput,
     LoadFailed,
     NotFound,
+    Outrun,
+    Refused,
     Unavailable,
     WeightsMismatch,
 )
@@ -36,6 +38,8 @@ CODES: tuple[tuple[type[DomainError], int], ...] = (
     (Unavailable, code_pb2.UNAVAILABLE),
     (WeightsMismatch, code_pb2.FAILED_PRECONDITION),
     (LoadFailed, code_pb2.FAILED_PRECONDITION),
+    (Refused, code_pb2.FAILED_PRECONDITION),
+    (Outrun, code_pb2.ABORTED),
 )
 
 

@@ -27,7 +27,7 @@ from talkmesh.audio.v1 import speech_pb2 as talkmesh_dot_audio_dot_v1_dot_speech
 from talkmesh.model.v1 import model_pb2 as talkmesh_dot_model_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%talkmesh/animation/v1/animation.proto\x12\x15talkmesh.animation.v1\x1a\x1dtalkmesh/audio/v1/audio.proto\x1a\x1etalkmesh/audio/v1/speech.proto\x1a\x1dtalkmesh/model/v1/model.proto\"\xa5\x02\n\x0e\x41nimateRequest\x12\x38\n\x06\x63onfig\x18\x01 \x01(\x0b\x32&.talkmesh.animation.v1.AnimationConfigH\x00\x12/\n\x06speech\x18\x02 \x01(\x0b\x32\x1d.talkmesh.animation.v1.SpeechH\x00\x12\x33\n\x05\x61udio\x18\x03 \x01(\x0b\x32\".talkmesh.animation.v1.SpeechAudioH\x00\x12\x31\n\x07\x61\x64vance\x18\x04 \x01(\x0b\x32\x1e.talkmesh.animation.v1.AdvanceH\x00\x12\x35\n\tinterrupt\x18\x05 \x01(\x0b\x32 .talkmesh.animation.v1.InterruptH\x00\x42\t\n\x07request\"v\n\x0f\x41nimationConfig\x12\x16\n\x0esample_rate_hz\x18\x01 \x01(\x05\x12\x15\n\rfps_numerator\x18\x02 \x01(\x05\x12\x17\n\x0f\x66ps_denominator\x18\x03 \x01(\x05\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\r\n\x05style\x18\x05 \x01(\t\"\xbc\x01\n\x06Speech\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x14\n\x0cstart_sample\x18\x03 \x01(\x03\x12\x12\n\nend_sample\x18\x04 \x01(\x03\x12\x30\n\x08phonemes\x18\x05 \x03(\x0b\x32\x1e.talkmesh.audio.v1.PhonemeSpan\x12\x31\n\nexpression\x18\x06 \x01(\x0b\x32\x1d.talkmesh.audio.v1.Expression\"\x93\x01\n\x0bSpeechAudio\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12,\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x1d.talkmesh.audio.v1.AudioChunk\x12\x31\n\nexpression\x18\x04 \x01(\x0b\x32\x1d.talkmesh.audio.v1.Expression\"\x1f\n\x07\x41\x64vance\x12\x14\n\x0cuntil_sample\x18\x01 \x01(\x03\"2\n\tInterrupt\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x11\n\tat_sample\x18\x02 \x01(\x03\"\x8c\x01\n\x0f\x41nimateResponse\x12:\n\x07started\x18\x01 \x01(\x0b\x32\'.talkmesh.animation.v1.AnimationStartedH\x00\x12\x31\n\x05\x66rame\x18\x02 \x01(\x0b\x32 .talkmesh.animation.v1.FaceFrameH\x00\x42\n\n\x08response\"\xae\x01\n\x10\x41nimationStarted\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\x18\n\x10\x62lendshape_names\x18\x02 \x03(\t\x12\x15\n\rfps_numerator\x18\x03 \x01(\x05\x12\x17\n\x0f\x66ps_denominator\x18\x04 \x01(\x05\x12\x10\n\x08phonemes\x18\x05 \x03(\t\x12\x0e\n\x06styles\x18\x06 \x03(\t\"\x99\x01\n\tFaceFrame\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x14\n\x0cstart_sample\x18\x03 \x01(\x03\x12\x0f\n\x07weights\x18\x04 \x03(\x02\x12-\n\x04head\x18\x05 \x01(\x0b\x32\x1f.talkmesh.animation.v1.HeadPose\x12\x11\n\tengine_ms\x18\x06 \x01(\x02\"Y\n\x08HeadPose\x12\x0b\n\x03yaw\x18\x01 \x01(\x02\x12\r\n\x05pitch\x18\x02 \x01(\x02\x12\x0c\n\x04roll\x18\x03 \x01(\x02\x12\t\n\x01x\x18\x04 \x01(\x02\x12\t\n\x01y\x18\x05 \x01(\x02\x12\r\n\x05scale\x18\x06 \x01(\x02\x32p\n\x10\x41nimationService\x12\\\n\x07\x41nimate\x12%.talkmesh.animation.v1.AnimateRequest\x1a&.talkmesh.animation.v1.AnimateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%talkmesh/animation/v1/animation.proto\x12\x15talkmesh.animation.v1\x1a\x1dtalkmesh/audio/v1/audio.proto\x1a\x1etalkmesh/audio/v1/speech.proto\x1a\x1dtalkmesh/model/v1/model.proto\"\xa5\x02\n\x0e\x41nimateRequest\x12\x38\n\x06\x63onfig\x18\x01 \x01(\x0b\x32&.talkmesh.animation.v1.AnimationConfigH\x00\x12/\n\x06speech\x18\x02 \x01(\x0b\x32\x1d.talkmesh.animation.v1.SpeechH\x00\x12\x33\n\x05\x61udio\x18\x03 \x01(\x0b\x32\".talkmesh.animation.v1.SpeechAudioH\x00\x12\x31\n\x07\x61\x64vance\x18\x04 \x01(\x0b\x32\x1e.talkmesh.animation.v1.AdvanceH\x00\x12\x35\n\tinterrupt\x18\x05 \x01(\x0b\x32 .talkmesh.animation.v1.InterruptH\x00\x42\t\n\x07request\"\x8c\x01\n\x0f\x41nimationConfig\x12\x16\n\x0esample_rate_hz\x18\x01 \x01(\x05\x12\x15\n\rfps_numerator\x18\x02 \x01(\x05\x12\x17\n\x0f\x66ps_denominator\x18\x03 \x01(\x05\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\r\n\x05style\x18\x05 \x01(\t\x12\x14\n\x0cstart_sample\x18\x06 \x01(\x03\"\xbc\x01\n\x06Speech\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x14\n\x0cstart_sample\x18\x03 \x01(\x03\x12\x12\n\nend_sample\x18\x04 \x01(\x03\x12\x30\n\x08phonemes\x18\x05 \x03(\x0b\x32\x1e.talkmesh.audio.v1.PhonemeSpan\x12\x31\n\nexpression\x18\x06 \x01(\x0b\x32\x1d.talkmesh.audio.v1.Expression\"\x93\x01\n\x0bSpeechAudio\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12,\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x1d.talkmesh.audio.v1.AudioChunk\x12\x31\n\nexpression\x18\x04 \x01(\x0b\x32\x1d.talkmesh.audio.v1.Expression\"\x1f\n\x07\x41\x64vance\x12\x14\n\x0cuntil_sample\x18\x01 \x01(\x03\"2\n\tInterrupt\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x11\n\tat_sample\x18\x02 \x01(\x03\"\x8c\x01\n\x0f\x41nimateResponse\x12:\n\x07started\x18\x01 \x01(\x0b\x32\'.talkmesh.animation.v1.AnimationStartedH\x00\x12\x31\n\x05\x66rame\x18\x02 \x01(\x0b\x32 .talkmesh.animation.v1.FaceFrameH\x00\x42\n\n\x08response\"\xae\x01\n\x10\x41nimationStarted\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\x18\n\x10\x62lendshape_names\x18\x02 \x03(\t\x12\x15\n\rfps_numerator\x18\x03 \x01(\x05\x12\x17\n\x0f\x66ps_denominator\x18\x04 \x01(\x05\x12\x10\n\x08phonemes\x18\x05 \x03(\t\x12\x0e\n\x06styles\x18\x06 \x03(\t\"\x99\x01\n\tFaceFrame\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x14\n\x0cstart_sample\x18\x03 \x01(\x03\x12\x0f\n\x07weights\x18\x04 \x03(\x02\x12-\n\x04head\x18\x05 \x01(\x0b\x32\x1f.talkmesh.animation.v1.HeadPose\x12\x11\n\tengine_ms\x18\x06 \x01(\x02\"Y\n\x08HeadPose\x12\x0b\n\x03yaw\x18\x01 \x01(\x02\x12\r\n\x05pitch\x18\x02 \x01(\x02\x12\x0c\n\x04roll\x18\x03 \x01(\x02\x12\t\n\x01x\x18\x04 \x01(\x02\x12\t\n\x01y\x18\x05 \x01(\x02\x12\r\n\x05scale\x18\x06 \x01(\x02\x32p\n\x10\x41nimationService\x12\\\n\x07\x41nimate\x12%.talkmesh.animation.v1.AnimateRequest\x1a&.talkmesh.animation.v1.AnimateResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,24 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ANIMATEREQUEST']._serialized_start=159
   _globals['_ANIMATEREQUEST']._serialized_end=452
-  _globals['_ANIMATIONCONFIG']._serialized_start=454
-  _globals['_ANIMATIONCONFIG']._serialized_end=572
-  _globals['_SPEECH']._serialized_start=575
-  _globals['_SPEECH']._serialized_end=763
-  _globals['_SPEECHAUDIO']._serialized_start=766
-  _globals['_SPEECHAUDIO']._serialized_end=913
-  _globals['_ADVANCE']._serialized_start=915
-  _globals['_ADVANCE']._serialized_end=946
-  _globals['_INTERRUPT']._serialized_start=948
-  _globals['_INTERRUPT']._serialized_end=998
-  _globals['_ANIMATERESPONSE']._serialized_start=1001
-  _globals['_ANIMATERESPONSE']._serialized_end=1141
-  _globals['_ANIMATIONSTARTED']._serialized_start=1144
-  _globals['_ANIMATIONSTARTED']._serialized_end=1318
-  _globals['_FACEFRAME']._serialized_start=1321
-  _globals['_FACEFRAME']._serialized_end=1474
-  _globals['_HEADPOSE']._serialized_start=1476
-  _globals['_HEADPOSE']._serialized_end=1565
-  _globals['_ANIMATIONSERVICE']._serialized_start=1567
-  _globals['_ANIMATIONSERVICE']._serialized_end=1679
+  _globals['_ANIMATIONCONFIG']._serialized_start=455
+  _globals['_ANIMATIONCONFIG']._serialized_end=595
+  _globals['_SPEECH']._serialized_start=598
+  _globals['_SPEECH']._serialized_end=786
+  _globals['_SPEECHAUDIO']._serialized_start=789
+  _globals['_SPEECHAUDIO']._serialized_end=936
+  _globals['_ADVANCE']._serialized_start=938
+  _globals['_ADVANCE']._serialized_end=969
+  _globals['_INTERRUPT']._serialized_start=971
+  _globals['_INTERRUPT']._serialized_end=1021
+  _globals['_ANIMATERESPONSE']._serialized_start=1024
+  _globals['_ANIMATERESPONSE']._serialized_end=1164
+  _globals['_ANIMATIONSTARTED']._serialized_start=1167
+  _globals['_ANIMATIONSTARTED']._serialized_end=1341
+  _globals['_FACEFRAME']._serialized_start=1344
+  _globals['_FACEFRAME']._serialized_end=1497
+  _globals['_HEADPOSE']._serialized_start=1499
+  _globals['_HEADPOSE']._serialized_end=1588
+  _globals['_ANIMATIONSERVICE']._serialized_start=1590
+  _globals['_ANIMATIONSERVICE']._serialized_end=1702
 # @@protoc_insertion_point(module_scope)

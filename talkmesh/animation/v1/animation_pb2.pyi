@@ -68,6 +68,7 @@ class AnimationConfig(_message.Message):
     FPS_DENOMINATOR_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     STYLE_FIELD_NUMBER: _builtins.int
+    START_SAMPLE_FIELD_NUMBER: _builtins.int
     sample_rate_hz: _builtins.int
     """Of the session's clock, on which every position here is counted."""
     fps_numerator: _builtins.int
@@ -77,6 +78,8 @@ class AnimationConfig(_message.Message):
     """Same seed, same input: same frames."""
     style: _builtins.str
     """Of the model; empty is its default."""
+    start_sample: _builtins.int
+    """The first frame that is made starts here, or after it: a stream that goes on where another has ended."""
     def __init__(
         self,
         *,
@@ -85,10 +88,11 @@ class AnimationConfig(_message.Message):
         fps_denominator: _builtins.int = ...,
         seed: _builtins.int = ...,
         style: _builtins.str = ...,
+        start_sample: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "sample_rate_hz", b"sample_rate_hz", "seed", b"seed", "style", b"style"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "sample_rate_hz", b"sample_rate_hz", "seed", b"seed", "start_sample", b"start_sample", "style", b"style"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -169,7 +169,9 @@ class Prompt(_message.Message):
     generation: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """Oldest first. Messages are dropped from the front (a system message stays) until the prompt fits the context."""
+        """Oldest first. Messages are dropped from the front (a system message stays) until the prompt fits the context. If the last
+        one is the assistant's, it is the beginning of the reply: the model goes on from there, and only what is new comes back.
+        """
 
     def __init__(
         self,

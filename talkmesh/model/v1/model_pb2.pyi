@@ -19,6 +19,31 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Freshness:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FreshnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Freshness.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FRESHNESS_UNSPECIFIED: _Freshness.ValueType  # 0
+    FRESHNESS_CURRENT: _Freshness.ValueType  # 1
+    """The desired state is followed."""
+    FRESHNESS_STALE: _Freshness.ValueType  # 2
+    """etcd is away: the host goes on with what it knew last."""
+    FRESHNESS_STANDALONE: _Freshness.ValueType  # 3
+    """The host was started without etcd."""
+
+class Freshness(_Freshness, metaclass=_FreshnessEnumTypeWrapper): ...
+
+FRESHNESS_UNSPECIFIED: Freshness.ValueType  # 0
+FRESHNESS_CURRENT: Freshness.ValueType  # 1
+"""The desired state is followed."""
+FRESHNESS_STALE: Freshness.ValueType  # 2
+"""etcd is away: the host goes on with what it knew last."""
+FRESHNESS_STANDALONE: Freshness.ValueType  # 3
+"""The host was started without etcd."""
+Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
+
 class _Phase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -51,6 +76,263 @@ PHASE_FAILED: Phase.ValueType  # 9
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
+class WatchModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelsRequest: _TypeAlias = WatchModelsRequest  # noqa: Y015
+
+@_typing.final
+class WatchModelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___HostStatus: ...
+    def __init__(
+        self,
+        *,
+        host: Global___HostStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelsResponse: _TypeAlias = WatchModelsResponse  # noqa: Y015
+
+@_typing.final
+class HostStatus(_message.Message):
+    """What one host of a service holds and wants. The same message, as JSON, is what a host writes to etcd as its observed state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """"asr", "llm", "tts", "animation" or "render"."""
+    instance: _builtins.str
+    """Names this host among those of its service."""
+    address: _builtins.str
+    """Where its port is reached."""
+    freshness: Global___Freshness.ValueType
+    revision: _builtins.int
+    """The newest etcd revision that this host has acted on; 0 without etcd."""
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotStatus]: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]: ...
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What is wrong with values written to etcd; the host goes on with what it had."""
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        address: _builtins.str = ...,
+        freshness: Global___Freshness.ValueType = ...,
+        revision: _builtins.int = ...,
+        slots: _abc.Iterable[Global___SlotStatus] | None = ...,
+        models: _abc.Iterable[Global___ModelStatus] | None = ...,
+        problems: _abc.Iterable[Global___Problem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "freshness", b"freshness", "instance", b"instance", "models", b"models", "problems", b"problems", "revision", b"revision", "service", b"service", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostStatus: _TypeAlias = HostStatus  # noqa: Y015
+
+@_typing.final
+class SlotStatus(_message.Message):
+    """A named place for a model, and the way to the model wanted there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    WANTED_MODEL_FIELD_NUMBER: _builtins.int
+    WANTED_GENERATION_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    RSS_BEFORE_BYTES_FIELD_NUMBER: _builtins.int
+    RSS_AFTER_BYTES_FIELD_NUMBER: _builtins.int
+    slot: _builtins.str
+    model: _builtins.str
+    """What new streams are served by; empty and 0 while there is nothing."""
+    generation: _builtins.int
+    wanted_model: _builtins.str
+    """What is wanted; equal to the above once a swap is done."""
+    wanted_generation: _builtins.int
+    phase: Global___Phase.ValueType
+    """Of the wanted generation: where its model stands; FAILED when it will not be served."""
+    error: _builtins.str
+    """Why the wanted generation failed, or what it waits for."""
+    rss_before_bytes: _builtins.int
+    """Resident memory of all engine processes before the swap to the wanted generation, and after it."""
+    rss_after_bytes: _builtins.int
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseSeconds]:
+        """Time that the wanted generation has spent in each phase so far."""
+
+    def __init__(
+        self,
+        *,
+        slot: _builtins.str = ...,
+        model: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        wanted_model: _builtins.str = ...,
+        wanted_generation: _builtins.int = ...,
+        phase: Global___Phase.ValueType = ...,
+        error: _builtins.str = ...,
+        timings: _abc.Iterable[Global___PhaseSeconds] | None = ...,
+        rss_before_bytes: _builtins.int = ...,
+        rss_after_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "generation", b"generation", "model", b"model", "phase", b"phase", "rss_after_bytes", b"rss_after_bytes", "rss_before_bytes", b"rss_before_bytes", "slot", b"slot", "timings", b"timings", "wanted_generation", b"wanted_generation", "wanted_model", b"wanted_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlotStatus: _TypeAlias = SlotStatus  # noqa: Y015
+
+@_typing.final
+class PhaseSeconds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    phase: Global___Phase.ValueType
+    seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        phase: Global___Phase.ValueType = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseSeconds: _TypeAlias = PhaseSeconds  # noqa: Y015
+
+@_typing.final
+class Problem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The etcd key."""
+    field: _builtins.str
+    """The field in its value; empty when it is the value as a whole."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        field: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "key", b"key", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Problem: _TypeAlias = Problem  # noqa: Y015
+
+@_typing.final
+class Interface(_message.Message):
+    """What an engine takes and gives, so that it can be told beforehand whether its neighbours understand it. Only the fields of
+    its service are set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_RATES_HZ_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    PHONEMES_FIELD_NUMBER: _builtins.int
+    BLENDSHAPE_NAMES_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    VOICES_FIELD_NUMBER: _builtins.int
+    PORTRAITS_FIELD_NUMBER: _builtins.int
+    STYLES_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    context_tokens: _builtins.int
+    """Longest prompt and reply together (llm)."""
+    @_builtins.property
+    def sample_rates_hz(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rates of audio that the engine gives (tts) or its service takes (asr, animation), in Hz."""
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """BCP 47 tags."""
+
+    @_builtins.property
+    def phonemes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Phonemes that the engine gives (tts) or knows (animation)."""
+
+    @_builtins.property
+    def blendshape_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Blendshapes that the engine gives (animation) or draws (render)."""
+
+    @_builtins.property
+    def sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Square picture sizes, in pixels."""
+
+    @_builtins.property
+    def voices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def portraits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def styles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        sample_rates_hz: _abc.Iterable[_builtins.int] | None = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+        phonemes: _abc.Iterable[_builtins.str] | None = ...,
+        blendshape_names: _abc.Iterable[_builtins.str] | None = ...,
+        sizes: _abc.Iterable[_builtins.int] | None = ...,
+        voices: _abc.Iterable[_builtins.str] | None = ...,
+        portraits: _abc.Iterable[_builtins.str] | None = ...,
+        styles: _abc.Iterable[_builtins.str] | None = ...,
+        context_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blendshape_names", b"blendshape_names", "context_tokens", b"context_tokens", "languages", b"languages", "phonemes", b"phonemes", "portraits", b"portraits", "sample_rates_hz", b"sample_rates_hz", "sizes", b"sizes", "styles", b"styles", "voices", b"voices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interface: _TypeAlias = Interface  # noqa: Y015
+
+@_typing.final
 class ListModelsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,19 +353,23 @@ class ListModelsResponse(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """"asr", "llm", "tts", "animation" or "render"."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]: ...
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotStatus]: ...
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
         models: _abc.Iterable[Global___ModelStatus] | None = ...,
+        slots: _abc.Iterable[Global___SlotStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "service", b"service", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,6 +425,11 @@ class ModelStatus(_message.Message):
     RESTARTS_FIELD_NUMBER: _builtins.int
     LOAD_SECONDS_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    VRAM_BYTES_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    PRELOADED_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
     streams: _builtins.int
     """Streams that lease this model now."""
@@ -152,8 +443,22 @@ class ModelStatus(_message.Message):
     """From start of the process to ready."""
     last_error: _builtins.str
     """Why it last failed; empty if it never did."""
+    vram_bytes: _builtins.int
+    """Memory of the engine process on accelerators; 0 where there are none."""
+    preloaded: _builtins.bool
+    """Warm without being asked for."""
     @_builtins.property
     def model(self) -> Global___ServingModel: ...
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Slots whose new streams it serves now."""
+
+    @_builtins.property
+    def interface(self) -> Global___Interface: ...
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseSeconds]:
+        """How long its engine process spent in each phase on the way up."""
+
     def __init__(
         self,
         *,
@@ -165,10 +470,15 @@ class ModelStatus(_message.Message):
         restarts: _builtins.int = ...,
         load_seconds: _builtins.float = ...,
         last_error: _builtins.str = ...,
+        vram_bytes: _builtins.int = ...,
+        slots: _abc.Iterable[_builtins.str] | None = ...,
+        preloaded: _builtins.bool = ...,
+        interface: Global___Interface | None = ...,
+        timings: _abc.Iterable[Global___PhaseSeconds] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interface", b"interface", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_error", b"last_error", "load_seconds", b"load_seconds", "model", b"model", "phase", b"phase", "pid", b"pid", "restarts", b"restarts", "rss_bytes", b"rss_bytes", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interface", b"interface", "last_error", b"last_error", "load_seconds", b"load_seconds", "model", b"model", "phase", b"phase", "pid", b"pid", "preloaded", b"preloaded", "restarts", b"restarts", "rss_bytes", b"rss_bytes", "slots", b"slots", "streams", b"streams", "timings", b"timings", "vram_bytes", b"vram_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class ModelServiceStub:
                 request_serializer=talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.WatchModels = channel.unary_stream(
+                '/talkmesh.model.v1.ModelService/WatchModels',
+                request_serializer=talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -53,6 +58,14 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchModels(self, request, context):
+        """The state of this server's host: all of it at once, and all of it again after every change. The caller ends the stream by
+        cancelling it; the server ends it when it is about to stop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsRequest.FromString,
                     response_serializer=talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'WatchModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchModels,
+                    request_deserializer=talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsRequest.FromString,
+                    response_serializer=talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class ModelService:
             '/talkmesh.model.v1.ModelService/ListModels',
             talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
             talkmesh_dot_model_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/talkmesh.model.v1.ModelService/WatchModels',
+            talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsRequest.SerializeToString,
+            talkmesh_dot_model_dot_v1_dot_model__pb2.WatchModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ModelServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """The models that this server's host holds now, one entry for each engine process."""
+    WatchModels: _grpc.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]
+    """The state of this server's host: all of it at once, and all of it again after every change. The caller ends the stream by
+    cancelling it; the server ends it when it is about to stop.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -43,6 +47,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models that this server's host holds now, one entry for each engine process."""
+    WatchModels: _aio.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]  # type: ignore[assignment]
+    """The state of this server's host: all of it at once, and all of it again after every change. The caller ends the stream by
+    cancelling it; the server ends it when it is about to stop.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a service has loaded. Read only: what *should* be loaded is said elsewhere."""
@@ -54,5 +62,15 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.ListModelsResponse, _abc.Awaitable[_model_pb2.ListModelsResponse]]:
         """The models that this server's host holds now, one entry for each engine process."""
+
+    @_abc_1.abstractmethod
+    def WatchModels(
+        self,
+        request: _model_pb2.WatchModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_model_pb2.WatchModelsResponse], _abc.AsyncIterator[_model_pb2.WatchModelsResponse]]:
+        """The state of this server's host: all of it at once, and all of it again after every change. The caller ends the stream by
+        cancelling it; the server ends it when it is about to stop.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
