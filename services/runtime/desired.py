@@ -36,9 +36,11 @@ class Value(BaseModel):
 class SlotWish(Value):
     """Which model a slot is to serve, and how to get there."""
 
-    model: str = Field("", description="empty leaves what the slot has")
-    drain_s: float | None = Field(None, ge=0, le=86_400, description="time that streams on the model before get to end")
-    standby_s: float | None = Field(None, ge=0, le=86_400, description="time that the model before stays warm")
+    model: str = Field(default="", description="empty leaves what the slot has")
+    drain_s: float | None = Field(
+        default=None, ge=0, le=86_400, description="time that streams on the model before get to end"
+    )
+    standby_s: float | None = Field(default=None, ge=0, le=86_400, description="time that the model before stays warm")
     actor: str = ""
     reason: str = ""
     cause: Cause = "human"
@@ -47,8 +49,10 @@ class SlotWish(Value):
 class Budget(Value):
     """How much of a service may be resident on one host at a time."""
 
-    models: int = Field(2, ge=1, le=64, description="engine processes, the one being loaded included")
-    memory_mb: int | None = Field(None, ge=1, description="resident memory of all engine processes; unset is no limit")
+    models: int = Field(default=2, ge=1, le=64, description="engine processes, the one being loaded included")
+    memory_mb: int | None = Field(
+        default=None, ge=1, description="resident memory of all engine processes; unset is no limit"
+    )
 
 
 class Note(Value):

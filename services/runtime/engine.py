@@ -29,14 +29,16 @@ class ModelSpec(BaseModel):
     source: str = Field(default="", description="see sources.resolve; empty for an engine without weights")
     sha256: str = Field(default="", description="of the source file, or of the folder as sources.digest defines it")
     options: dict[str, Any] = Field(default_factory=dict)
-    interface: Interface | None = Field(None, description="what the engine must report; unset fields may be anything")
+    interface: Interface | None = Field(
+        default=None, description="what the engine must report; unset fields may be anything"
+    )
     golden: dict[str, GoldenValue] = Field(
         default_factory=dict, description="what its service's golden input must measure: a text, or [least, most]"
     )
-    preload: bool = Field(False, description="keep it warm before it is asked for")
-    memory_limit_mb: int | None = Field(None, ge=1, description="its engine process is killed above this")
-    load_timeout_s: float = Field(120.0, gt=0)
-    warm_up_timeout_s: float = Field(60.0, gt=0, description="for validation and warm-up together")
+    preload: bool = Field(default=False, description="keep it warm before it is asked for")
+    memory_limit_mb: int | None = Field(default=None, ge=1, description="its engine process is killed above this")
+    load_timeout_s: float = Field(default=120.0, gt=0)
+    warm_up_timeout_s: float = Field(default=60.0, gt=0, description="for validation and warm-up together")
 
     @field_validator("sha256")
     @classmethod
