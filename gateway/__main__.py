@@ -3,14 +3,18 @@
 import asyncio
 import logging
 import sys
+from contextlib import AsyncExitStack
 
 import grpc
 
 from gateway.mesh import connected
+from gateway.metrics import Metrics, exposed
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings, gateway_settings
 from services.runtime import lifeline
+from services.runtime.errors import InvalidInput
+from services.runtime.etcd import connected as etcd_connected
 from services.runtime.host import leaves
 from services.runtime.serve import PortTaken, listening, two_stage_exit
 from services.runtime.telemetry import start_logging
@@ -20,17 +24,24 @@ CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["Conversatio
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Serve until told to stop. Raises PortTaken."""
-    sessions = Sessions(settings.max_sessions, settings.keep_session_s)
-    async with two_stage_exit() as drain, connected(settings.addresses) as mesh:
+    """Serve until told to stop. Raises PortTaken, and InvalidInput for a way to etcd that cannot work."""
+    sessions, metrics = Sessions(settings.max_sessions, settings.keep_session_s), Metrics()
+    async with AsyncExitStack() as stack:
+        drain = await stack.enter_async_context(two_stage_exit())
+        if settings.metrics:
+            await stack.enter_async_context(exposed(settings.metrics, metrics))
+        access = settings.etcd_access()
+        etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
+        mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, settings)
             conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
 
-        async with listening(settings.listen, (CONVERSATION_SERVICE,), attach, settings.grace_s) as (_, health):
-            await health.say(serving=True)
-            await drain.wait()
+        at = listening(settings.listen, (CONVERSATION_SERVICE,), attach, settings.grace_s)
+        _, health = await stack.enter_async_context(at)
+        await health.say(serving=True)
+        await drain.wait()
 
 
 def main() -> None:
@@ -39,7 +50,7 @@ def main() -> None:
     start_logging("gateway", settings.log_level)
     try:
         asyncio.run(serve(settings))
-    except* PortTaken as group:
+    except* (PortTaken, InvalidInput) as group:
         for error in leaves(group):
             logging.getLogger("gateway").error("%s", error)
         sys.exit(2)

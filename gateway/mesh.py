@@ -1,26 +1,39 @@
-"""The five services behind the gateway: a channel to each, and one way to open a stream on any of them."""
+"""The five services behind the gateway: the hosts of each, a session's seats at them, and one way to open a stream."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.runtime import channels
+from gateway.addresses import Places
+from gateway.backends import Backends
+from gateway.discovery import follow_etcd, follow_name
+from gateway.host import Host
+from gateway.metrics import Metrics
+from gateway.tap import Tap
 from services.runtime.errors import DomainError
-from talkmesh.animation.v1 import animation_pb2_grpc
-from talkmesh.asr.v1 import asr_pb2_grpc
+from services.runtime.etcd import Etcd
+from talkmesh.animation.v1 import animation_pb2, animation_pb2_grpc
+from talkmesh.asr.v1 import asr_pb2, asr_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2
-from talkmesh.llm.v1 import llm_pb2_grpc
+from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from talkmesh.outcomes import Ending, Outcome
-from talkmesh.render.v1 import render_pb2_grpc
-from talkmesh.tts.v1 import tts_pb2_grpc
+from talkmesh.render.v1 import render_pb2, render_pb2_grpc
+from talkmesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 STATUS_TIMEOUT_S = 2.0
+GRPC_NAMES = {
+    "asr": asr_pb2.DESCRIPTOR.services_by_name["AsrService"].full_name,
+    "llm": llm_pb2.DESCRIPTOR.services_by_name["LlmService"].full_name,
+    "tts": tts_pb2.DESCRIPTOR.services_by_name["TtsService"].full_name,
+    "animation": animation_pb2.DESCRIPTOR.services_by_name["AnimationService"].full_name,
+    "render": render_pb2.DESCRIPTOR.services_by_name["RenderService"].full_name,
+}
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -75,48 +88,131 @@ class Stream(Generic[Request, Response]):
         return ServiceFailed(self.service, outcome)
 
 
-class Mesh:
-    """Stubs of the five services, used by all sessions."""
+class Seats:
+    """One session's places at the services: each at the same host for as long as that is healthy.
 
-    def __init__(self, addresses: Mapping[str, str], open_channels: Mapping[str, grpc.aio.Channel]) -> None:
-        self._addresses = addresses
-        self._channels = open_channels
-        self.asr: asr_pb2_grpc.AsrServiceAsyncStub = asr_pb2_grpc.AsrServiceStub(open_channels["asr"])
-        self.llm: llm_pb2_grpc.LlmServiceAsyncStub = llm_pb2_grpc.LlmServiceStub(open_channels["llm"])
-        self.tts: tts_pb2_grpc.TtsServiceAsyncStub = tts_pb2_grpc.TtsServiceStub(open_channels["tts"])
-        self.animation: animation_pb2_grpc.AnimationServiceAsyncStub = animation_pb2_grpc.AnimationServiceStub(
-            open_channels["animation"]
-        )
-        self.render: render_pb2_grpc.RenderServiceAsyncStub = render_pb2_grpc.RenderServiceStub(open_channels["render"])
+    A stub is taken from it for each stream, never kept: the next stream may have to go elsewhere.
+    """
+
+    def __init__(self, mesh: "Mesh", pins: MutableMapping[str, str]) -> None:
+        """`pins`: service → address of its host, kept by the session from one call to the next."""
+        self._mesh = mesh
+        self._pins = pins
+        self._drained: dict[str, int] = {}
+
+    @property
+    def asr(self) -> "asr_pb2_grpc.AsrServiceAsyncStub":
+        return asr_pb2_grpc.AsrServiceStub(self._seat("asr"))
+
+    @property
+    def llm(self) -> "llm_pb2_grpc.LlmServiceAsyncStub":
+        return llm_pb2_grpc.LlmServiceStub(self._seat("llm"))
+
+    @property
+    def tts(self) -> "tts_pb2_grpc.TtsServiceAsyncStub":
+        return tts_pb2_grpc.TtsServiceStub(self._seat("tts"))
+
+    @property
+    def animation(self) -> "animation_pb2_grpc.AnimationServiceAsyncStub":
+        return animation_pb2_grpc.AnimationServiceStub(self._seat("animation"))
+
+    @property
+    def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub":
+        return render_pb2_grpc.RenderServiceStub(self._seat("render"))
+
+    def generation(self, service: str) -> int:
+        """The generation that the session's host has in its slot "stable"; 0 while that is not known."""
+        host = self._mesh.services[service].at(self._pins.get(service, ""))
+        return host.generation if host else 0
+
+    def _seat(self, service: str) -> grpc.aio.Channel:
+        """What the next stream's stub is made on. Raises ServiceFailed when no host is known."""
+        host = self._mesh.services[service].pick(self._pins.get(service, ""))
+        if host is None:
+            raise ServiceFailed(service, Outcome(grpc.StatusCode.UNAVAILABLE, "no host is known", ()))
+        self._pins[service] = host.address
+        # A stub asks nothing else of a channel.
+        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended))
+
+    def _begun(self, host: Host) -> None:
+        if self._drained.get(host.service):
+            self._drained[host.service] -= 1
+            self._mesh.metrics.reopened(host.service)
+
+    def _ended(self, host: Host, ending: Outcome, reason: str) -> None:
+        if reason == "DRAINED":
+            self._drained[host.service] = self._drained.get(host.service, 0) + 1
+        self._mesh.metrics.stream_ended(host.service, ending.code)
+
+
+class Mesh:
+    """The hosts of all services, shared by all sessions. Use through `connected`."""
+
+    def __init__(self, group: asyncio.TaskGroup, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.services = {
+            name: Backends(name, grpc_name, group, metrics.hosts_changed) for name, grpc_name in GRPC_NAMES.items()
+        }
+
+    def seats(self, pins: MutableMapping[str, str]) -> Seats:
+        """A session's places; `pins` remembers them for its next call."""
+        return Seats(self, pins)
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
-        """How each service does, asked all at once."""
-        return list(await asyncio.gather(*(self._status(name) for name in self._addresses)))
+        """How each host of each service does, asked all at once."""
+        asked = [status_of(host) for backends in self.services.values() for host in backends.hosts]
+        found = list(await asyncio.gather(*asked))
+        found += [without_host(name) for name, backends in self.services.items() if not backends.hosts]
+        return sorted(found, key=lambda status: list(self.services).index(status.service))
 
-    async def _status(self, name: str) -> conversation_pb2.ServiceStatus:
-        status = conversation_pb2.ServiceStatus(service=name, address=self._addresses[name])
-        try:
-            health = health_pb2_grpc.HealthStub(self._channels[name])
-            began = time.perf_counter()
-            reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=STATUS_TIMEOUT_S)
-            status.latency_ms = 1000 * (time.perf_counter() - began)
-            serving = reply.status == health_pb2.HealthCheckResponse.SERVING
-            status.health = conversation_pb2.HEALTH_SERVING if serving else conversation_pb2.HEALTH_NOT_SERVING
-            models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(self._channels[name])
-            listed = await models.ListModels(model_pb2.ListModelsRequest(), timeout=STATUS_TIMEOUT_S)
-            status.models.extend(listed.models)
-        except grpc.aio.AioRpcError as error:
-            status.health = conversation_pb2.HEALTH_UNREACHABLE
-            status.error = f"{error.code().name}: {error.details()}"
-        return status
+
+def without_host(service: str) -> conversation_pb2.ServiceStatus:
+    return conversation_pb2.ServiceStatus(
+        service=service, health=conversation_pb2.HEALTH_UNREACHABLE, error="no host is known"
+    )
+
+
+async def status_of(host: Host) -> conversation_pb2.ServiceStatus:
+    """How a host does, asked now."""
+    status = conversation_pb2.ServiceStatus(service=host.service, address=host.address)
+    try:
+        health = health_pb2_grpc.HealthStub(host.channel)
+        began = time.perf_counter()
+        reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=STATUS_TIMEOUT_S)
+        status.latency_ms = 1000 * (time.perf_counter() - began)
+        serving = reply.status == health_pb2.HealthCheckResponse.SERVING
+        status.health = conversation_pb2.HEALTH_SERVING if serving else conversation_pb2.HEALTH_NOT_SERVING
+        models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(host.channel)
+        listed = await models.ListModels(model_pb2.ListModelsRequest(), timeout=STATUS_TIMEOUT_S)
+        status.models.extend(listed.models)
+    except grpc.aio.AioRpcError as error:
+        status.health = conversation_pb2.HEALTH_UNREACHABLE
+        status.error = f"{error.code().name}: {error.details()}"
+    return status
 
 
 @asynccontextmanager
-async def connected(addresses: Mapping[str, str]) -> AsyncIterator[Mesh]:
-    """A mesh with a channel to each address. A service that is away is found when it comes."""
-    async with AsyncExitStack() as stack:
-        opened = {name: await stack.enter_async_context(channels.channel(target)) for name, target in addresses.items()}
-        yield Mesh(addresses, opened)
+async def connected(
+    addresses: Mapping[str, Places], etcd: Etcd | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Mesh]:
+    """A mesh of the hosts that are in these places (by service) and, with etcd, of those that are written there.
+
+    A host that is away is found when it comes.
+    """
+    async with asyncio.TaskGroup() as group:
+        mesh = Mesh(group, metrics or Metrics())
+        work = [follow_etcd(mesh.services, etcd, mesh.metrics)] if etcd else []
+        for service, found in addresses.items():
+            mesh.services[service].members("settings", found.fixed)
+            work += [follow_name(mesh.services[service], name) for name in found.names]
+        following = [group.create_task(each) for each in work]
+        try:
+            yield mesh
+        finally:
+            for task in following:
+                task.cancel()
+            for backends in mesh.services.values():
+                backends.close()
 
 
 @asynccontextmanager

@@ -1,93 +1,83 @@
 """The two services that make a reply: the LLM writes it, the TTS speaks it, clause by clause and both at once."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import speech
-from gateway.mesh import Mesh, opened
-from gateway.turn import AudioCame, Delta, Input, ReplyWritten, Say, SpeechEnded
-from services.runtime.errors import DomainError
+from gateway.continuing import Backlog, Continued, Services, continued, unknown_voice
+from gateway.mesh import ServiceFailed, Stream, opened
+from gateway.turn import Delta, Input, ReplyWritten, Say, SpeechEnded
+from gateway.voice import Voice
+from gateway.wishes import Wishes
 from talkmesh.llm.v1 import llm_pb2
 from talkmesh.model.v1 import model_pb2
 from talkmesh.tts.v1 import tts_pb2
 
 Told = Callable[[Input], Awaitable[None]]
+log = logging.getLogger(__name__)
 
 
-@dataclass
-class Reply:
-    """One turn's calls to LLM and TTS. What they produce is told to `tell` as the turn's inputs."""
+class Writing:
+    """A turn's text, through as many language models as it takes."""
 
-    mesh: Mesh
-    turn_id: str
-    generation: int
-    tell: Told
-    work: asyncio.TaskGroup
-    models: list[model_pb2.ServingModel] = field(default_factory=list)
-    _clauses: asyncio.Queue[Say | None] = field(default_factory=asyncio.Queue)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    def __init__(self, mesh: Services, config: llm_pb2.GenerationConfig, prompt: llm_pb2.Prompt, tell: Told) -> None:
+        self.backlog = Backlog[llm_pb2.GenerateRequest]()
+        self._mesh = mesh
+        self._config = config
+        self._prompt = prompt
+        self._tell = tell
+        self._text = ""
+        self._deltas = 0
+        """Each is a token or more."""
 
-    def begin(self, part: Coroutine[Any, Any, None]) -> None:
-        """Run a part of the turn's work beside the others; its failure is the turn's."""
-        self._tasks.append(self.work.create_task(part))
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[tuple[Stream[Any, Any], Any]]:
+        """A stream whose prompt ends with the reply so far."""
+        prompt, config = llm_pb2.Prompt(), llm_pb2.GenerationConfig()
+        prompt.CopyFrom(self._prompt)
+        config.CopyFrom(self._config)
+        if self._text.strip():
+            prompt.messages.add(role=llm_pb2.ROLE_ASSISTANT, content=self._text)
+            config.max_tokens = max(1, config.max_tokens - self._deltas)
+        self.backlog.begin_again([llm_pb2.GenerateRequest(prompt=prompt)])
+        self.backlog.close()
+        async with opened("llm", self._mesh.llm.Generate(), llm_pb2.GenerateRequest(config=config)) as stream:
+            yield stream
 
-    def stop(self) -> None:
-        """Cancel all parts, in the services too."""
-        for task in self._tasks:
-            task.cancel()
+    async def take(self, response: llm_pb2.GenerateResponse) -> None:
+        match response.WhichOneof("response"):
+            case "delta":
+                self._text += response.delta.text
+                self._deltas += 1
+                await self._tell(Delta(response.delta.text, response.delta.engine_ms))
+            case "finished":
+                self.backlog.answered(1)
+                await self._tell(ReplyWritten(self._written_before(response.finished) + response.finished.reply_tokens))
+
+    def _written_before(self, finished: llm_pb2.Finished) -> int:
+        """Tokens that models before this one wrote, as far as they told."""
+        return max(0, self._deltas - finished.reply_tokens) if len(self._prompt.messages) else 0
+
+
+class Speaking:
+    """A turn's speech, through as many voices as it takes."""
+
+    def __init__(self, mesh: Services, wishes: Wishes, tell: Told) -> None:
+        self.backlog = Backlog[tts_pb2.SynthesizeRequest]()
+        self._mesh = mesh
+        self._wishes = wishes
+        self._tell = tell
+        self._voice = Voice()
+        self._begun = False
 
     def say(self, clause: Say | None) -> None:
-        """Queue a clause to be spoken; None closes the reply."""
-        self._clauses.put_nowait(clause)
-
-    async def write(self, config: llm_pb2.GenerationConfig, messages: Sequence[llm_pb2.Message]) -> None:
-        """Have the LLM answer `messages`."""
-        request = llm_pb2.GenerateRequest(config=config)
-        async with opened("llm", self.mesh.llm.Generate(), request) as (stream, started):
-            self.models.append(started.model)
-            prompt = llm_pb2.Prompt(turn_id=self.turn_id, generation=self.generation, messages=messages)
-            await stream.send(llm_pb2.GenerateRequest(prompt=prompt))
-            await stream.close()
-            async for response in stream:
-                await self._told_by_llm(response)
-
-    async def _told_by_llm(self, response: llm_pb2.GenerateResponse) -> None:
-        if response.WhichOneof("response") == "delta":
-            await self.tell(Delta(response.delta.text, response.delta.engine_ms))
-        elif response.WhichOneof("response") == "finished":
-            await self.tell(ReplyWritten(response.finished.reply_tokens))
-
-    async def speak(self, config: tts_pb2.SynthesisConfig) -> None:
-        """Have the TTS speak the clauses that `say` brings."""
-        request = tts_pb2.SynthesizeRequest(config=config)
-        async with opened("tts", self.mesh.tts.Synthesize(), request) as (stream, started):
-            self.models.append(started.model)
-            said: list[Say] = []
-
-            async def send() -> None:
-                while (clause := await self._clauses.get()) is not None:
-                    said.append(clause)
-                    await stream.send(tts_pb2.SynthesizeRequest(clause=clause_proto(clause)))
-                await stream.close()
-
-            async with asyncio.TaskGroup() as group:
-                group.create_task(send())
-                await self._told_by_tts(aiter(stream), said)
-            await self.tell(SpeechEnded())
-
-    async def _told_by_tts(self, responses: AsyncIterator[tts_pb2.SynthesizeResponse], said: list[Say]) -> None:
-        async for response in responses:
-            match response.WhichOneof("response"):
-                case "speech":
-                    index = response.speech.clause_index
-                    if not 0 <= index < len(said):
-                        raise DomainError(f"tts: speaks clause {index}, but {len(said)} clauses were given")
-                    await self.tell(speech.planned(response.speech, said[index].expression))
-                case "audio":
-                    await self.tell(AudioCame(response.audio.start_sample, response.audio.data))
-
-
-def clause_proto(clause: Say) -> tts_pb2.Clause:
-    return tts_pb2.Clause(index=clause.index, text=clause.text, expression=speech.expression_proto(clause.expression))
+        """A clause that is to be spoken; None closes the reply."""
+        if clause is None:
+            self.backlog.close()
+            return
+        self._voice.add(clause)
+        self.backlog.add(request(clause))

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -10,6 +11,7 @@ import grpc
 from gateway.audience import Audience
 from gateway.conversation import converse
 from gateway.mesh import Mesh, ServiceFailed
+from gateway.metrics import Metrics
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
@@ -70,16 +72,41 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
                     await context.write(event)
                 except grpc.aio.InternalError as error:
                     raise ClientGone from error
+            if event.HasField("done"):
+                self._mesh.metrics.turn_done(event.done)
 
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
-            await converse(self._mesh, wishes, session, Audience(wishes, session, write), data)
+            audience = Audience(wishes, session, write)
+            with counted(self._mesh.metrics, audience):
+                await converse(self._mesh.seats(session.hosts), wishes, session, audience, data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> conversation_pb2.GetStatusResponse:
         services = await self._mesh.status()
         return conversation_pb2.GetStatusResponse(services=services, sessions=self._sessions.in_use)
+
+
+@contextmanager
+def counted(metrics: Metrics, audience: Audience) -> Iterator[None]:
+    """Count a call, and the turn that it ends in the midst of."""
+    metrics.sessions.inc()
+    try:
+        yield
+    except BaseException as error:
+        if audience.turn_id:
+            metrics.turn_ended("abandoned" if is_abandoned(error) else "failed")
+        raise
+    finally:
+        metrics.sessions.dec()
+
+
+def is_abandoned(error: BaseException) -> bool:
+    """Whether it was the client who left."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((ClientGone, asyncio.CancelledError)) is not None
+    return isinstance(error, ClientGone | asyncio.CancelledError)
 
 
 def first_leaf(group: BaseExceptionGroup[DomainError]) -> DomainError:

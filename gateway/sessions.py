@@ -21,6 +21,8 @@ class Session:
     history: list[llm_pb2.Message] = field(default_factory=list)
     generation: int = 0
     turns: int = 0
+    hosts: dict[str, str] = field(default_factory=dict)
+    """Service → address of the host that its streams go to."""
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 

@@ -1,13 +1,29 @@
 """The gateway's settings: read once, checked, then frozen."""
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gateway.addresses import Places, name_and_port, places
+from services.runtime.desired import SERVICES
+from services.runtime.etcd import EtcdSettings, etcd_settings
 from services.runtime.options import from_command_line
+from services.runtime.settings import secret
 from services.runtime.telemetry import LogLevel
 
 SYSTEM_PROMPT = ""
+HOSTS = {name: f"127.0.0.1:{7401 + index}" for index, name in enumerate(SERVICES)}
+"""Where services are looked for when nobody says where they are."""
+
+
+def hosts_field(service: str, name: str) -> Any:
+    return Field(
+        "",
+        description=f"hosts of the {name} service: host:port, several with commas, dns:name:port for all that a name "
+        f"stands for; empty is {HOSTS[service]}, or with etcd those found there alone",
+    )
 
 
 class GatewaySettings(BaseModel):
@@ -16,11 +32,18 @@ class GatewaySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen: str = Field("127.0.0.1:7400", description="host:port; port 0 takes a free one")
-    asr: str = Field("127.0.0.1:7401", description="address of the ASR service")
-    llm: str = Field("127.0.0.1:7402", description="address of the LLM service")
-    tts: str = Field("127.0.0.1:7403", description="address of the TTS service")
-    animation: str = Field("127.0.0.1:7404", description="address of the animation service")
-    render: str = Field("127.0.0.1:7405", description="address of the render service")
+    asr: str = hosts_field("asr", "ASR")
+    llm: str = hosts_field("llm", "LLM")
+    tts: str = hosts_field("tts", "TTS")
+    animation: str = hosts_field("animation", "animation")
+    render: str = hosts_field("render", "render")
+    etcd: str = Field("", description="host:port of etcd, several with commas; empty knows no other hosts")
+    etcd_ca: Path | None = Field(default=None, description="PEM file to check etcd's certificate with: switches TLS on")
+    etcd_cert: Path | None = Field(default=None, description="PEM file of our own certificate for etcd")
+    etcd_key: Path | None = Field(default=None, description="PEM file of its private key")
+    etcd_user: str = Field("", description="our name at etcd")
+    etcd_password_file: Path | None = Field(default=None, description="file that holds our password at etcd")
+    metrics: str = Field("", description="host:port for Prometheus, port 0 takes a free one; empty serves none")
     system_prompt: str = Field(SYSTEM_PROMPT, description="empty leaves it to the language model's own template")
     max_reply_tokens: int = Field(96, ge=1, description="most tokens in a reply")
     max_history_messages: int = Field(40, ge=0, description="messages of a session that are kept")
@@ -35,10 +58,41 @@ class GatewaySettings(BaseModel):
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
+    @field_validator("etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", mode="before")
+    @classmethod
+    def _no_path(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator(*SERVICES)
+    @classmethod
+    def _findable(cls, value: str) -> str:
+        places(value)
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _listenable(cls, value: str) -> str:
+        if value and not value.endswith(":0"):
+            name_and_port(value)
+        return value
+
     @property
-    def addresses(self) -> dict[str, str]:
-        """Service name → address."""
-        return {name: getattr(self, name) for name in ("asr", "llm", "tts", "animation", "render")}
+    def places(self) -> dict[str, Places]:
+        """Service → where its hosts are; without etcd, everyone is somewhere."""
+        return {name: places(getattr(self, name) or ("" if self.etcd else HOSTS[name])) for name in SERVICES}
+
+    def etcd_access(self) -> EtcdSettings | None:
+        """How to reach etcd, if it is to be reached. Raises InvalidInput."""
+        if not self.etcd:
+            return None
+        return etcd_settings(
+            self.etcd,
+            ca=self.etcd_ca,
+            cert=self.etcd_cert,
+            key=self.etcd_key,
+            user=self.etcd_user,
+            password=secret(self.etcd_password_file),
+        )
 
 
 def gateway_settings(arguments: list[str] | None = None) -> GatewaySettings:

@@ -8,7 +8,7 @@ frames at a time, so that little is under way when the turn is cut short.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from gateway.clauses import ClauseCutter
@@ -103,6 +103,13 @@ class AudioCame:
 
 
 @dataclass(frozen=True)
+class SpeechCut:
+    """The voice was lost, and another goes on: what was planned from `at` on, counted as above, will not be heard."""
+
+    at: int
+
+
+@dataclass(frozen=True)
 class SpeechEnded:
     """All of the reply has been synthesised."""
 
@@ -138,6 +145,7 @@ Input = (
     | ReplyWritten
     | ClausePlanned
     | AudioCame
+    | SpeechCut
     | SpeechEnded
     | FaceMade
     | FrameShown
@@ -175,7 +183,7 @@ class CloseSpeech:
 
 @dataclass(frozen=True)
 class ShowPhonemes:
-    """Tell the client where the sounds of a clause lie."""
+    """Tell the client where sounds of a clause lie: those that are certain to be heard, just before they are."""
 
     clause_index: int
     start: int
@@ -250,6 +258,28 @@ Command = (
 # --- the machine ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Sounds and words to come, in their order, that no audio has come for yet. Positions are on the session's clock."""
+
+    index: int = 0
+    phonemes: tuple[Span, ...] = ()
+    words: tuple[Span, ...] = ()
+    expression: Expression = field(default_factory=Expression)
+
+    def split(self, at: int) -> "tuple[Plan, Plan]":
+        """What ends before or at a sample, and the rest."""
+        return (
+            replace(self, phonemes=before(self.phonemes, at), words=before(self.words, at)),
+            replace(self, phonemes=behind(self.phonemes, at), words=behind(self.words, at)),
+        )
+
+    def ended(self, at: int) -> "Plan":
+        """What begins before a sample; a sound in progress there ends there, and a word in progress is none."""
+        phonemes = tuple(replace(span, end=min(span.end, at)) for span in self.phonemes if span.start < at)
+        return replace(self, phonemes=phonemes, words=before(self.words, at))
+
+
 @dataclass
 class Turn:
     """`step` takes an input and the time it came at (seconds, monotonic), and says what to do about it."""
@@ -276,6 +306,7 @@ class Turn:
         self._cutter = ClauseCutter()
         self._clauses: list[str] = []
         self._words: list[Span] = []
+        self._ahead = Plan()
         self._by_audio: Expression | None = None
         self._written_ms = self._synthesis_ms = 0.0
         self._spoken_until = self.start
@@ -308,6 +339,8 @@ class Turn:
             case State.SPEAKING, AudioCame(start, data):
                 self.waterfall.mark("first_audio", at, self._synthesis_ms)
                 return self._audio(self.start + start, data)
+            case State.SPEAKING, SpeechCut(at):
+                return self._forget_plan(self.start + at)
             case State.SPEAKING, SpeechEnded():
                 return self._speech_ended()
             case ((State.SPEAKING | State.CLOSING), FaceMade(_, speaking, engine_ms)):
@@ -331,7 +364,7 @@ class Turn:
         commands: list[Command] = []
         for text in texts:
             first_ms = self.waterfall.engine_ms.get("first_token", 0.0)
-            self.waterfall.mark("first_clause", at, self._written_ms - first_ms)
+            self.waterfall.mark("first_clause", at, max(0.0, self._written_ms - first_ms))
             self.state = State.SPEAKING
             commands.append(Say(len(self._clauses), text, self.express(text)))
             self._clauses.append(text)
@@ -347,40 +380,65 @@ class Turn:
 
     def _planned(self, clause: ClausePlanned) -> list[Command]:
         phonemes, words = moved(clause.phonemes, self.start), moved(clause.words, self.start)
-        start = self.start + clause.start
         self._synthesis_ms = clause.engine_ms
-        self._words += words
         self._by_audio = None if phonemes else clause.expression
+        commands = self._certain(self._spoken_until)
+        self._ahead = Plan(
+            clause.index, (*self._ahead.phonemes, *phonemes), (*self._ahead.words, *words), clause.expression
+        )
         if not phonemes:
-            return []
-        end = self._face_known_until = phonemes[-1].end
-        commands: list[Command] = [ShowPhonemes(clause.index, start, end, phonemes, words)]
+            return commands
+        self._face_known_until = phonemes[-1].end
         if self.shows:
-            commands += [MoveFace(start, end, phonemes, clause.expression), *self._advance()]
+            start = self.start + clause.start
+            commands.append(MoveFace(start, self._face_known_until, phonemes, clause.expression))
         return commands
 
     def _audio(self, start: int, data: bytes) -> list[Command]:
         self._spoken_until = start + len(data) // 2
-        commands: list[Command] = [Play(start, data)]
-        if self.shows and self._by_audio is not None:
+        commands: list[Command] = [*self._certain(self._spoken_until), Play(start, data)]
+        if not self.shows:
+            return commands
+        if self._by_audio is not None:
             self._face_known_until = self._spoken_until
-            commands += [MoveFaceByAudio(start, data, self._by_audio), *self._advance()]
+            commands.append(MoveFaceByAudio(start, data, self._by_audio))
+        return commands + self._advance()
+
+    def _certain(self, until: int) -> list[Command]:
+        """Tell of the sounds that are wholly before a sample, up to which there is audio."""
+        heard, self._ahead = self._ahead.split(until)
+        return self._heard(heard)
+
+    def _heard(self, plan: Plan) -> list[Command]:
+        self._words += plan.words
+        if not plan.phonemes:
+            return []
+        return [ShowPhonemes(plan.index, plan.phonemes[0].start, plan.phonemes[-1].end, plan.phonemes, plan.words)]
+
+    def _forget_plan(self, at: int) -> list[Command]:
+        """Let the face rest from there on, instead of saying what the next voice will say in its own time."""
+        known, self._face_known_until = self._face_known_until, at
+        heard, self._ahead = self._ahead.ended(at), Plan()
+        commands = self._heard(heard)
+        if self.shows and known > at:
+            commands.append(MoveFace(at, known, (Span("", at, known),), heard.expression))
         return commands
 
     def _speech_ended(self) -> list[Command]:
         end = self.clock.aligned(self._spoken_until + self.tail)
         silence = Play(self._spoken_until, bytes(2 * (end - self._spoken_until)))
-        return [silence, *self._end_at(end)]
+        return [*self._certain(end), silence, *self._end_at(end)]
 
     def _end_at(self, end: int) -> list[Command]:
-        self._end = self._face_known_until = end
+        self._end = self._face_known_until = self._spoken_until = end
         if not self.shows:
             return self._finish(self._outcome, end)
         return self._advance() + self._finish_if_shown()
 
     def _advance(self) -> list[Command]:
-        """Let as many frames be made as the window allows and the speech is known for."""
-        frame = min(self.clock.frames_before(self._face_known_until), self._shown + self.window)
+        """Let as many frames be made as the window allows and the speech is certain for: known, and its audio there."""
+        known = min(self._face_known_until, self._spoken_until)
+        frame = min(self.clock.frames_before(known), self._shown + self.window)
         if frame <= self._advanced:
             return []
         self._advanced = frame
@@ -416,3 +474,11 @@ class Turn:
 def moved(spans: tuple[Span, ...], by: int) -> tuple[Span, ...]:
     """Spans at a later position."""
     return tuple(Span(span.text, span.start + by, span.end + by, span.stress) for span in spans)
+
+
+def before(spans: tuple[Span, ...], at: int) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.end <= at)
+
+
+def behind(spans: tuple[Span, ...], at: int) -> tuple[Span, ...]:
+    return tuple(span for span in spans if span.end > at)

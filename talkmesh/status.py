@@ -3,7 +3,9 @@
 from typing import Any
 
 from talkmesh.conversation.v1 import conversation_pb2
+from talkmesh.mesh import phase_name
 from talkmesh.model.v1 import model_pb2
+from talkmesh.table import table
 
 COLUMNS = ("SERVICE", "HEALTH", "MODEL", "ENGINE", "PHASE", "STREAMS", "MEMORY", "LATENCY", "RESTARTS", "ADDRESS")
 
@@ -31,7 +33,7 @@ def model_json(status: model_pb2.ModelStatus) -> dict[str, Any]:
         "digest": status.model.digest,
         "slot": status.model.slot,
         "slot_generation": status.model.slot_generation,
-        "phase": model_pb2.Phase.Name(status.phase).removeprefix("PHASE_"),
+        "phase": phase_name(status.phase),
         "streams": status.streams,
         "pid": status.pid,
         "rss_mb": round(status.rss_bytes / 2**20, 1),
@@ -41,18 +43,16 @@ def model_json(status: model_pb2.ModelStatus) -> dict[str, Any]:
     }
 
 
-def status_table(found: conversation_pb2.GetStatusResponse) -> str:
+def status_table(found: conversation_pb2.GetStatusResponse) -> list[str]:
     """The state of the mesh for a terminal, a line a model."""
-    rows: list[tuple[str, ...]] = [COLUMNS]
+    rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     for service in map(service_json, found.services):
         for model in service["models"] or [None]:
             rows.append(row(service, model))
         notes += [f"{service['service']}: {service['error']}"] if service["error"] else []
         notes += [f"{service['service']}: {m['last_error']}" for m in service["models"] if m["last_error"]]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
-    return "\n".join([*lines, f"{found.sessions} sessions", *notes])
+    return [*table(COLUMNS, rows), f"{found.sessions} sessions", *notes]
 
 
 def row(service: dict[str, Any], model: dict[str, Any] | None) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""Make the typed Python stubs of `protos/` beside the SDK, or check that the committed ones are what the protos say.
+"""Make the typed Python stubs of `protos/`, or check that the committed ones are what the protos say.
+
+Ours go beside the SDK; those of etcd's API, which only servers speak, beside the code that speaks it.
 
 python -m tools.protogen            write them
 python -m tools.protogen --check    exit 1 and name the files that differ
@@ -41,10 +43,18 @@ def generate(target: Path) -> list[Path]:
         raise RuntimeError(f"protoc ended with status {status}")
     for stub in target.rglob("*_pb2.py"):
         for package in stub.relative_to(target).parents:
-            if len(package.parts) > 1:
+            if len(package.parts) > 1 and not is_written(package):
                 (target / package / "__init__.py").touch()
     drop_empty_services(target)
     return sorted(path.relative_to(target) for path in target.rglob("*.py*") if path.is_file())
+
+
+def is_written(package: Path) -> bool:
+    """Whether a package holds code of a person's hand, and so an `__init__.py` that is none of our business."""
+    return any(
+        path.name != "__init__.py" and not path.stem.endswith(("_pb2", "_pb2_grpc"))
+        for path in (ROOT / package).glob("*.py")
+    )
 
 
 def drop_empty_services(target: Path) -> None:
@@ -64,7 +74,8 @@ def stale(fresh: Path, paths: list[Path]) -> list[str]:
         if not (ROOT / path).exists() or not filecmp.cmp(fresh / path, ROOT / path, shallow=False)
     ]
     known = set(paths)
-    committed = (path.relative_to(ROOT) for path in (ROOT / "talkmesh").rglob("*_pb2*.py*"))
+    folders = [ROOT / top.name for top in PROTOS.iterdir() if top.is_dir()]
+    committed = (path.relative_to(ROOT) for folder in folders for path in folder.rglob("*_pb2*.py*"))
     wrong += [f"{path} (no proto)" for path in committed if path not in known and path.suffix in (".py", ".pyi")]
     return wrong
 

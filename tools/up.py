@@ -1,8 +1,10 @@
-"""Run the whole mesh on this machine: five services and the gateway, each its own process.
+"""Run the whole mesh on this machine: etcd, five services and the gateway, each its own process.
 
-    python -m tools.up                      the embedded models, gateway on 127.0.0.1:7400
+    python -m tools.up                      the embedded models, gateway on 127.0.0.1:7400, etcd on 127.0.0.1:2379
     python -m tools.up --tts-model joe      another model of the catalog
-    python -m tools.up --port 0             a free port for the gateway too
+    python -m tools.up --hosts tts=2        two hosts of a service
+    python -m tools.up --port 0             free ports for gateway and etcd
+    python -m tools.up --etcd db:2379       an etcd that runs already
 
 Ctrl-C stops everything; a second Ctrl-C stops it at once. Logs: one file a process and all of them merged in `mesh.log`,
 below --logs. A process that ends is started again.
@@ -16,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,15 +29,21 @@ from typing import Any, TextIO
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.runtime.desired import SERVICES
+from services.runtime.errors import DomainError
+from services.runtime.etcd import connected, etcd_settings
 from services.runtime.lifeline import PARENT_VARIABLE
+from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
+from tools.etcd import EtcdFailed, LocalEtcd, running_etcd
+from tools.seed import seed
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = ("asr", "llm", "tts", "animation", "render")
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
 LOAD_ATTEMPTS = 2
+DISCOVERY_S = 15.0
 RESTART_S = 1.0
 
 
@@ -121,15 +130,17 @@ class Member:
 
 @dataclass
 class RunningMesh:
-    """A mesh that runs on this machine."""
+    """A mesh that runs on this machine. `etcd` is None when it was running before."""
 
     address: str
     members: dict[str, Member] = field(default_factory=dict)
+    endpoints: str = ""
+    etcd: LocalEtcd | None = None
 
     async def pids(self) -> dict[str, int]:
         """Process ids by name; the engine processes as "tts/engine"."""
         found = {name: member.process.pid for name, member in self.members.items() if member.process}
-        for name in SERVICES:
+        for name in self.members.keys() - {"gateway"}:
             async with grpc.aio.insecure_channel(self.members[name].address) as channel:
                 stub: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(channel)
                 listed = await stub.ListModels(model_pb2.ListModelsRequest())
@@ -148,7 +159,7 @@ async def ready(member: Member) -> None:
                 reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)
                 if reply.status == health_pb2.HealthCheckResponse.SERVING:
                     return
-                if member.name in SERVICES:
+                if member.name != "gateway":
                     refuse_hopeless(member, await models.ListModels(model_pb2.ListModelsRequest(), timeout=1))
             await asyncio.sleep(POLL_S)
     raise NotReady(f"{member.name} was not ready after {READY_TIMEOUT_S:.0f} s")
@@ -161,18 +172,24 @@ def refuse_hopeless(member: Member, listed: model_pb2.ListModelsResponse) -> Non
             raise NotReady(f"{member.name}: model {model.model.model!r} does not load: {model.last_error}")
 
 
-def members(models: Mapping[str, str], gateway_port: int, extra: Mapping[str, Sequence[str]]) -> dict[str, Member]:
-    """The processes of a mesh with these models (service → catalog name, "" for the default)."""
-    ports = free_ports(len(SERVICES) + 1)
-    gateway_port = gateway_port or ports[-1]
+def members(
+    etcd: str, state: Path, gateway_port: int, hosts: Mapping[str, int], extra: Mapping[str, Sequence[str]]
+) -> dict[str, Member]:
+    """The processes of a mesh that follows this etcd: hosts as "tts", "tts-2" and so on, the gateway last."""
+    names = [
+        (service, service if number == 1 else f"{service}-{number}")
+        for service in SERVICES
+        for number in range(1, hosts.get(service, 1) + 1)
+    ]
+    ports = free_ports(len(names) + 1)
     found = {}
-    for name, port in zip(SERVICES, ports, strict=False):
+    for (service, name), port in zip(names, ports, strict=False):
         address = f"127.0.0.1:{port}"
-        command = [sys.executable, "-m", f"services.{name}", "--listen", address, "--model", models.get(name, "")]
+        own = ["--listen", address, "--etcd", etcd, "--instance", name, "--state", str(state / f"{name}.json")]
+        command = [sys.executable, "-m", f"services.{service}", *own]
         found[name] = Member(name, [*command, *extra.get(name, ())], address)
-    address = f"127.0.0.1:{gateway_port}"
-    backends = [part for name in SERVICES for part in (f"--{name}", found[name].address)]
-    command = [sys.executable, "-m", "gateway", "--listen", address, *backends, *extra.get("gateway", ())]
+    address = f"127.0.0.1:{gateway_port or ports[-1]}"
+    command = [sys.executable, "-m", "gateway", "--listen", address, "--etcd", etcd, *extra.get("gateway", ())]
     return found | {"gateway": Member("gateway", command, address)}
 
 
@@ -182,22 +199,67 @@ async def running_mesh(
     models: Mapping[str, str] | None = None,
     gateway_port: int = 0,
     echo: TextIO | None = None,
+    *,
     extra: Mapping[str, Sequence[str]] | None = None,
     environment: Mapping[str, str] | None = None,
+    hosts: Mapping[str, int] | None = None,
+    etcd: str = "",
+    etcd_port: int = 0,
 ) -> AsyncIterator[RunningMesh]:
     """A mesh whose every process serves; nothing of it is left on leaving.
 
-    `extra`: more command line by member name. Raises NotReady.
+    `models`: what services begin with, by service; the catalog's first if left out. `extra`: more command line by member
+    name. `hosts`: how many hosts a service has. `etcd`: one that runs already; otherwise one is started on `etcd_port`, with
+    nothing in it but the catalog. Raises NotReady.
     """
-    found = members(models or {}, gateway_port, extra or {})
     environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
     async with AsyncExitStack() as stack:
         log = MergedLog(logs, echo)
         stack.callback(log.close)
+        local = None if etcd else await fresh_etcd(stack, logs, etcd_port)
+        endpoints = etcd or (local.endpoint if local else "")
+        await planted(endpoints, models or {})
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkmesh-state-")))
+        found = members(endpoints, state, gateway_port, hosts or {}, extra or {})
         tasks = [asyncio.create_task(member.run(log, environment)) for member in found.values()]
         stack.push_async_callback(stop_all, list(found.values()), tasks)
         await first_failure_or(asyncio.gather(*map(ready, found.values())), tasks)
-        yield RunningMesh(found["gateway"].address, found)
+        await discovered(found["gateway"])
+        yield RunningMesh(found["gateway"].address, found, endpoints, local)
+
+
+async def fresh_etcd(stack: AsyncExitStack, logs: Path, port: int) -> LocalEtcd:
+    """An etcd with nothing in it, for as long as `stack` is open. Raises NotReady."""
+    data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkmesh-etcd-")))
+    try:
+        return await stack.enter_async_context(running_etcd(data / "data", port, log=logs / "etcd.log"))
+    except EtcdFailed as error:
+        raise NotReady(str(error)) from error
+
+
+async def planted(endpoints: str, models: Mapping[str, str]) -> None:
+    """Have etcd know the catalog and what is wanted. Raises NotReady."""
+    try:
+        async with connected(etcd_settings(endpoints)) as etcd:
+            await seed(etcd, models)
+    except DomainError as error:
+        raise NotReady(f"etcd at {endpoints}: {error}") from error
+
+
+async def discovered(gateway: Member) -> None:
+    """Return when the gateway knows a host of every service. Raises NotReady."""
+    deadline = time.monotonic() + DISCOVERY_S
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
+            channel
+        )
+        while time.monotonic() < deadline:
+            found = await stub.GetStatus(conversation_pb2.GetStatusRequest())
+            serving = {s.service for s in found.services if s.health == conversation_pb2.HEALTH_SERVING}
+            if serving >= set(SERVICES):
+                return
+            await asyncio.sleep(POLL_S)
+    raise NotReady(f"the gateway did not find every service within {DISCOVERY_S:.0f} s")
 
 
 async def first_failure_or(wanted: asyncio.Future[Any], tasks: list[asyncio.Task[None]]) -> None:
@@ -227,12 +289,21 @@ async def up(options: argparse.Namespace) -> None:
     loop, stop, now = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, set_next, stop, now)
-    async with running_mesh(options.logs, models, options.port, None if options.quiet else sys.stderr) as mesh:
+    async with running_mesh(
+        options.logs,
+        models,
+        options.port,
+        None if options.quiet else sys.stderr,
+        hosts=options.hosts,
+        etcd=options.etcd,
+        etcd_port=options.etcd_port if options.port else 0,
+    ) as mesh:
         addresses = {name: member.address for name, member in mesh.members.items()}
-        options.logs.joinpath("addresses.json").write_text(json.dumps(addresses))
+        options.logs.joinpath("addresses.json").write_text(json.dumps(addresses | {"etcd": mesh.endpoints}))
         print(f"ready: gateway on {mesh.address}; logs in {options.logs}", flush=True)
         for name, member in mesh.members.items():
             print(f"  {name:10} {member.address}", flush=True)
+        print(f"  {'etcd':10} {mesh.endpoints}", flush=True)
         await stop.wait()
         hurry = asyncio.create_task(kill_on(now, list(mesh.members.values())))
     hurry.cancel()
@@ -251,10 +322,24 @@ async def kill_on(event: asyncio.Event, found: list[Member]) -> None:
             os.killpg(member.process.pid, signal.SIGKILL)
 
 
+def counts(text: str) -> dict[str, int]:
+    """ "tts=2,render=2" as numbers by service. Raises ValueError."""
+    found = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        if name not in SERVICES or not number.isdecimal() or int(number) < 1:
+            raise argparse.ArgumentTypeError(f"{part!r} is not SERVICE=COUNT, with one of {', '.join(SERVICES)}")
+        found[name] = int(number)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.up", description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, default=7400, help="of the gateway; 0 takes a free one (7400)")
     parser.add_argument("--logs", type=Path, default=ROOT / "var" / "log", help="folder of the logs (var/log)")
+    parser.add_argument("--etcd", default="", help="host:port of an etcd that runs already")
+    parser.add_argument("--etcd-port", type=int, default=2379, help="of the etcd started here (2379)")
+    parser.add_argument("--hosts", type=counts, default={}, help="hosts of a service, such as tts=2,render=2")
     parser.add_argument("--quiet", action="store_true", help="do not show the merged log")
     for name in SERVICES:
         parser.add_argument(f"--{name}-model", default="", help=f"model of the catalog for {name}")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from services.animation import validation
 from services.animation.engine import (
     Advance,
     AnimationConfig,
@@ -232,4 +233,6 @@ SERVICE = Service(
     engines={"visemes": "services.animation.engines.visemes:VisemeEngine"},
     attach=attach,
     warm_up=warm_up,
+    interface=validation.interface,
+    measure=validation.measure,
 )

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from services.asr import validation
 from services.asr.engine import (
     Activity,
     Audio,
@@ -156,4 +157,6 @@ SERVICE = Service(
     engines={"whisper": "services.asr.engines.whisper:WhisperEngine"},
     attach=attach,
     warm_up=warm_up,
+    interface=validation.interface,
+    measure=validation.measure,
 )

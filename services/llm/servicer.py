@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from services.llm import sampling
+from services.llm import sampling, validation
 from services.llm.engine import Finished, FinishReason, LlmEngine, Message, Prompt, Role, Sampling, TextDelta
 from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed
@@ -124,4 +124,6 @@ SERVICE = Service(
     },
     attach=attach,
     warm_up=warm_up,
+    interface=validation.interface,
+    measure=validation.measure,
 )

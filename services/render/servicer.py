@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from services.render import validation
 from services.render.engine import (
     FaceFrame,
     Head,
@@ -199,4 +200,6 @@ SERVICE = Service(
     engines={"warp": "services.render.engines.warp:WarpEngine"},
     attach=attach,
     warm_up=warm_up,
+    interface=validation.interface,
+    measure=validation.measure,
 )

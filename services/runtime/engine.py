@@ -16,6 +16,8 @@ from talkmesh.model.v1 import model_pb2
 
 SLOT_KEY = "talkmesh-slot"
 GENERATION_KEY = "talkmesh-slot-generation"
+WANTED_SLOT_KEY = "talkmesh-want-slot"
+"""Metadata of a call: the slot that is to serve it, "stable" if left out."""
 GoldenValue = str | tuple[float, float]
 Measure = str | float
 

@@ -15,11 +15,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from grpc_health.v1 import health_pb2_grpc
 from pydantic import BaseModel
 
-from services.runtime import channels, lifeline, sources
+from services.runtime import channels, formats, lifeline, neighbours, sources
 from services.runtime.engine import Identity, ModelSpec, Service
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, LoadFailed
+from services.runtime.health import HealthServicer
+from services.runtime.interface import Interface
 from services.runtime.telemetry import start_logging
 
 STOP_GRACE_S = 2.0
@@ -45,6 +48,7 @@ class Progress(BaseModel):
 
     phase: str
     error: str = ""
+    interface: Interface | None = None
 
 
 def service_in(module: str) -> Service:
@@ -61,9 +65,9 @@ class Reporter:
         # Nothing that an engine starts may keep the pipe open.
         os.set_inheritable(descriptor, False)
 
-    def tell(self, phase: str, error: str = "") -> None:
+    def tell(self, phase: str, error: str = "", interface: Interface | None = None) -> None:
         """Tell one step. "ready" and "failed" are the last: the host stops reading then, so the pipe is closed."""
-        line = Progress(phase=phase, error=error[:LONGEST_ERROR]).model_dump_json() + "\n"
+        line = Progress(phase=phase, error=error[:LONGEST_ERROR], interface=interface).model_dump_json() + "\n"
         try:
             os.write(self._descriptor, line.encode())
         except OSError:
@@ -76,18 +80,39 @@ class Reporter:
 async def loaded(service: Service, job: EngineJob, reporter: Reporter) -> AsyncIterator[tuple[Any, Identity]]:
     """The job's engine, loaded and warm, with its identity."""
     reporter.tell("loading")
-    source = await asyncio.to_thread(sources.resolve, job.spec.source)
-    if source and job.spec.sha256:
-        await asyncio.to_thread(sources.verify, source, job.spec.sha256)
-    engine = service.engine(job.spec, source)
+    engine = service.engine(job.spec, await asyncio.to_thread(checked_source, job.spec))
     await engine.load()
     try:
-        reporter.tell("warming")
+        reporter.tell("validating")
+        interface = await validated(service, job.spec, engine)
+        reporter.tell("warming", interface=interface)
         await service.warm_up(engine)
         digest = f"sha256:{job.spec.sha256}" if job.spec.sha256 else ""
         yield engine, Identity(service.name, job.model, job.spec.engine, digest)
     finally:
         await engine.unload()
+
+
+def checked_source(spec: ModelSpec) -> Path | None:
+    """Where a model's files are. Raises what is wrong with them as a DomainError."""
+    source = sources.resolve(spec.source)
+    if source:
+        formats.refuse_pickles(source)
+        if spec.sha256:
+            sources.verify(source, spec.sha256)
+    return source
+
+
+async def validated(service: Service, spec: ModelSpec, engine: Any) -> Interface:
+    """What a loaded engine takes and gives. Raises LoadFailed when that, or what it makes of the golden input, is not as
+    the catalog says."""
+    interface = service.interface(engine)
+    wrong = neighbours.check_declared(spec.interface, interface) if spec.interface else []
+    if service.measure:
+        wrong += neighbours.golden_differences(spec.golden, await service.measure(engine))
+    if wrong:
+        raise LoadFailed("; ".join(wrong))
+    return interface
 
 
 @asynccontextmanager
@@ -97,6 +122,9 @@ async def serving(job: EngineJob, reporter: Reporter) -> AsyncIterator[None]:
     async with loaded(service, job, reporter) as (engine, identity):
         server = channels.server()
         service.attach(server, engine, identity)
+        health = HealthServicer(())
+        await health.say(serving=True)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
         server.add_insecure_port(f"unix:{job.socket}")
         await server.start()
         try:

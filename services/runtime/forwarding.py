@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 
 from services.runtime import statuses
-from services.runtime.engine import GENERATION_KEY, SLOT_KEY
-from services.runtime.errors import Unavailable
-from services.runtime.slot import Lease, Slot
+from services.runtime.engine import GENERATION_KEY, SLOT_KEY, WANTED_SLOT_KEY
+from services.runtime.errors import DomainError, Unavailable
+from services.runtime.metering import Meter
+from services.runtime.slot import Lease, Slot, find
 from talkmesh.outcomes import DETAILS_KEY, Ending, Outcome
 
 DEATH_NOTICE_S = 0.5
-OWN_KEYS = frozenset({SLOT_KEY, GENERATION_KEY})
+OWN_KEYS = frozenset({SLOT_KEY, GENERATION_KEY, WANTED_SLOT_KEY})
 HOP_PREFIXES = ("grpc-", ":")
 HOP_KEYS = frozenset({"user-agent", "te", "content-type"})
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -23,11 +25,12 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Forwarder(grpc.GenericRpcHandler):
-    """Answers every method of one gRPC service by forwarding it to the slot's engine process."""
+    """Answers every method of one gRPC service by forwarding it to the engine process of the slot that the call names."""
 
-    def __init__(self, grpc_name: str, slot: Slot) -> None:
+    def __init__(self, grpc_name: str, slots: Mapping[str, Slot], meter: Meter) -> None:
         self._prefix = f"/{grpc_name}/"
-        self._slot = slot
+        self._slots = slots
+        self._meter = meter
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         method = handler_call_details.method
@@ -37,13 +40,19 @@ class Forwarder(grpc.GenericRpcHandler):
 
     async def _forward(self, method: str, requests: AsyncIterator[bytes], context: Context) -> None:
         try:
-            async with self._slot.lease() as lease:
-                await forward(method, requests, context, lease)
-        except Unavailable as error:
+            async with find(self._slots, wanted_slot(context)).lease() as lease:
+                await forward(method, requests, context, lease, self._meter)
+        except DomainError as error:
+            self._meter.failed(type(error).__name__)
             await statuses.abort(context, error)
 
 
-async def forward(method: str, requests: AsyncIterator[bytes], context: Context, lease: Lease) -> None:
+def wanted_slot(context: Context) -> str:
+    """The slot that a call asks for; "" for none in particular."""
+    return str(dict(context.invocation_metadata() or ()).get(WANTED_SLOT_KEY, ""))
+
+
+async def forward(method: str, requests: AsyncIterator[bytes], context: Context, lease: Lease, meter: Meter) -> None:
     """Run one call on the leased engine process, passing on messages, deadline, cancellation, metadata and status.
 
     Raises Unavailable when the engine process, or the connection to it, is lost under the call.
@@ -55,7 +64,9 @@ async def forward(method: str, requests: AsyncIterator[bytes], context: Context,
         await context.send_initial_metadata(passed_on(await call.initial_metadata()))
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for response in call:
+                came = time.perf_counter()
                 await context.write(response)
+                meter.forwarded(time.perf_counter() - came)
         await finish(context, lease, await ending.outcome())
     finally:
         call.cancel()
@@ -77,8 +88,8 @@ async def lost(lease: Lease, details: str) -> str:
     resident = lease.resident
     about = f"{resident.service.name}: model {resident.model!r}"
     try:
-        async with asyncio.timeout(DEATH_NOTICE_S), resident.changed:
-            await resident.changed.wait_for(lambda: resident.channel is not lease.channel)
+        async with asyncio.timeout(DEATH_NOTICE_S):
+            await resident.bell.until(lambda: resident.channel is not lease.channel)
     except TimeoutError:
         return f"{about}: the stream to the engine process broke: {details}"
     return f"{about}: {resident.last_error or 'the engine process is gone'}; it is being started again"

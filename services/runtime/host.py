@@ -3,91 +3,104 @@
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 
 from services.runtime import lifeline, sources
+from services.runtime.controller import Controller, Defaults
+from services.runtime.desired import STABLE
 from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import service_in
 from services.runtime.errors import DomainError, LoadFailed, NotFound
+from services.runtime.etcd import connected
+from services.runtime.following import Following, Neighbourhood
 from services.runtime.forwarding import Forwarder
-from services.runtime.resident import Resident
+from services.runtime.metering import Meter, StateCollector, exposed
+from services.runtime.reporting import ModelServicer, Report, announce
 from services.runtime.serve import HealthReport, PortTaken, listening, two_stage_exit
 from services.runtime.settings import ServiceSettings, chosen, read_catalog, service_settings
-from services.runtime.slot import Slot
 from services.runtime.telemetry import start_logging
+from services.runtime.wanted import Desired, standalone
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 
-STABLE = "stable"
 MODEL_SERVICE = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 log = logging.getLogger(__name__)
 
 
-class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """Tells what this host has loaded."""
-
-    def __init__(self, service: str, slots: list[Slot]) -> None:
-        self._service = service
-        self._slots = slots
-
-    async def ListModels(
-        self, request: model_pb2.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> model_pb2.ListModelsResponse:
-        return model_pb2.ListModelsResponse(service=self._service, models=[status_of(slot) for slot in self._slots])
+async def report_health(controller: Controller, health: HealthReport) -> None:
+    """Say SERVING exactly while streams of the slot "stable" are served."""
+    while True:
+        rung = controller.bell.next
+        await health.say(serving=is_up(controller))
+        await rung.wait()
 
 
-def status_of(slot: Slot) -> model_pb2.ModelStatus:
-    """The state of the model in a slot."""
-    resident = slot.active
-    return model_pb2.ModelStatus(
-        model=model_pb2.ServingModel(
-            service=resident.service.name,
-            model=resident.model,
-            engine=resident.spec.engine,
-            digest=f"sha256:{resident.spec.sha256}" if resident.spec.sha256 else "",
-            slot=slot.name,
-            slot_generation=slot.generation,
-        ),
-        phase=model_pb2.Phase.ValueType(resident.phase.value),
-        streams=resident.streams,
-        pid=resident.pid,
-        rss_bytes=resident.rss_bytes,
-        restarts=resident.restarts,
-        load_seconds=resident.load_s,
-        last_error=resident.last_error,
-    )
-
-
-async def report_health(resident: Resident, health: HealthReport) -> None:
-    """Say SERVING exactly while the model has an engine process."""
-    async with resident.changed:
-        while True:
-            await health.say(serving=resident.channel is not None)
-            await resident.changed.wait()
+def is_up(controller: Controller) -> bool:
+    ready = controller.slots[STABLE].ready
+    return ready is not None and ready.resident.channel is not None
 
 
 async def host(service: Service, settings: ServiceSettings) -> None:
     """Serve until told to stop. Raises PortTaken, and DomainError for settings that cannot work."""
-    model, spec = chosen(read_catalog(settings.catalog), settings.model)
-    check(service, spec)
-    resident = Resident(service, model, spec)
-    slot = Slot(STABLE, resident)
+    meter, neighbourhood = Meter(service.name), Neighbourhood(service.name)
+    defaults = Defaults(settings.drain_s, settings.standby_s)
+    controller = Controller(service, defaults, meter, neighbourhood.interfaces)
+    report = Report(controller, settings.instance or f"{socket.gethostname()}-{os.getpid()}", settings.advertise)
+    servicer = ModelServicer(service.name, report)
+    desired = None if settings.etcd else standing(service, settings)
 
     def attach(server: grpc.aio.Server) -> None:
-        server.add_generic_rpc_handlers((Forwarder(service.grpc_name, slot),))
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(service.name, [slot]), server)
+        server.add_generic_rpc_handlers((Forwarder(service.grpc_name, controller.slots, meter),))
+        model_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
 
     names = (service.grpc_name, MODEL_SERVICE)
     async with (
         two_stage_exit() as drain,
-        keeping(resident.run()),
-        listening(settings.listen, names, attach, settings.grace_s) as (_, health),
-        keeping(report_health(resident, health)),
+        controller.running(),
+        listening(settings.listen, names, attach, settings.grace_s) as (port, health),
+        keeping(report_health(controller, health)),
+        AsyncExitStack() as stack,
     ):
+        report.address = report.address or f"{settings.listen.rpartition(':')[0]}:{port}"
+        if desired is None:
+            await follow(stack, settings, controller, neighbourhood, report)
+        else:
+            controller.want(desired)
+        stack.enter_context(exposed(settings.metrics, meter.registry, StateCollector(controller, report.stale_s)))
         await drain.wait()
+        servicer.end()
+
+
+def standing(service: Service, settings: ServiceSettings) -> Desired:
+    """What is wanted, for good, of a host without etcd. Raises DomainError for what cannot be."""
+    catalog = read_catalog(settings.catalog)
+    model, spec = chosen(catalog, settings.model)
+    check(service, spec)
+    return standalone(service.name, catalog, model)
+
+
+async def follow(
+    stack: AsyncExitStack,
+    settings: ServiceSettings,
+    controller: Controller,
+    neighbourhood: Neighbourhood,
+    report: Report,
+) -> None:
+    """Follow etcd as long as `stack` is open."""
+    etcd = await stack.enter_async_context(connected(settings.etcd_access()))
+    following = Following(etcd, controller, neighbourhood, settings.state)
+    report.freshness = lambda: following.freshness
+    report.revision = lambda: following.revision
+    report.problems = lambda: following.problems
+    report.stale_s = lambda: following.stale_s
+    await stack.enter_async_context(keeping(following.run()))
+    await stack.enter_async_context(keeping(announce(etcd, report, controller.service.name)))
 
 
 def check(service: Service, spec: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""A model that a host keeps running: its engine process, kept alive, and the channel to it."""
+"""A model that a host holds: its engine process, looked after, and the channel to it."""
 
 import asyncio
 import contextlib
@@ -8,19 +8,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import grpc
-import psutil
 
-from services.runtime import channels
+from services.runtime import channels, memory
+from services.runtime.bell import Bell
 from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import EngineJob, Progress
 from services.runtime.errors import LoadFailed
+from services.runtime.interface import Interface
+from services.runtime.liveness import pulse
 from services.runtime.sockets import socket_folder
 
 FIRST_BACKOFF_S, MOST_BACKOFF_S = 0.2, 10.0
@@ -45,55 +48,120 @@ class Phase(Enum):
     FAILED = 9
 
 
-@dataclass
+@dataclass(eq=False)
 class Resident:
     """One model of a service in one engine process at a time.
 
-    `run` keeps it alive: an engine process that ends is started again, later and later while it keeps ending early.
+    `run` brings it up and looks after it. While it is `wanted`, an engine process that ends is started again, later and
+    later if it keeps ending early; otherwise its end is the resident's.
     """
 
     service: Service
     model: str
     spec: ModelSpec
-    phase: Phase = Phase.UNLOADED
+    bell: Bell = field(default_factory=Bell)
+    wanted: bool = True
+    preloaded: bool = False
     pid: int = 0
     restarts: int = 0
-    streams: int = 0
     load_s: float = 0.0
     last_error: str = ""
     channel: grpc.aio.Channel | None = None
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _ready_at: float = field(default=math.inf, init=False)
+    interface: Interface = field(default_factory=Interface)
+    slots: set[str] = field(default_factory=set)
+    """Slots whose new streams it serves."""
+    leases: set[Any] = field(default_factory=set)
+    timings: dict[Phase, float] = field(default_factory=dict)
+    """Seconds that the engine process spent in each phase on its way up."""
+    deaths: list[float] = field(default_factory=list)
+    """When, on the monotonic clock, an engine process died that had been ready."""
+    on_death: Callable[["Resident"], None] = field(default=lambda _: None)
+    used_at: float = field(default_factory=time.monotonic)
+    """When it last served a slot or a stream."""
+    keep_until: float = 0.0
+    """Until when it stays warm with no slot to serve, and until when its streams may go on, on the monotonic clock."""
+    drain_until: float = math.inf
+    _step: Phase = Phase.FETCHING
+    _step_at: float = field(default_factory=time.monotonic)
+    _ready_at: float = math.inf
+    _killed_for: str = ""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands. Once ready that follows from who uses it."""
+        if self.channel is None:
+            return self._step
+        if self.slots:
+            return Phase.ACTIVE
+        return Phase.DRAINING if self.leases else Phase.STANDBY
+
+    @property
+    def streams(self) -> int:
+        return len(self.leases)
+
+    @property
+    def rss_bytes(self) -> int:
+        """Resident memory of the engine process; 0 while there is none."""
+        return memory.rss_bytes(self.pid)
+
+    @property
+    def vram_bytes(self) -> int:
+        """Memory of the engine process on accelerators."""
+        return memory.vram_bytes(self.pid)
 
     async def run(self) -> None:
-        """Keep an engine process running until cancelled."""
+        """Look after the engine process until it is gone for good, or until cancelled."""
         backoff = FIRST_BACKOFF_S
-        while True:
-            self._ready_at = math.inf
-            try:
+        try:
+            while True:
                 await self._run_once()
-            except LoadFailed as error:
-                await self._enter(Phase.FAILED, str(error))
-            if time.monotonic() - self._ready_at > STABLE_AFTER_S:
-                backoff = FIRST_BACKOFF_S
-            log.warning("%s: %s; starting it again in %.1f s", self.model, self.last_error, backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, MOST_BACKOFF_S)
-            self.restarts += 1
+                if time.monotonic() - self._ready_at > STABLE_AFTER_S:
+                    backoff = FIRST_BACKOFF_S
+                if not self.wanted:
+                    return
+                log.warning("%s: %s; starting it again in %.1f s", self.model, self.last_error, backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, MOST_BACKOFF_S)
+                self.restarts += 1
+        except asyncio.CancelledError:
+            self._enter(Phase.UNLOADED)
+            raise
 
     async def _run_once(self) -> None:
+        """One engine process, from its start to its end."""
+        self._ready_at, self._killed_for, self.timings = math.inf, "", {}
         began = time.monotonic()
-        async with self._process() as (process, channel):
-            self._ready_at = time.monotonic()
-            self.load_s = self._ready_at - began
-            log.info("%s: ready after %.2f s (pid %d)", self.model, self.load_s, process.pid)
-            self.channel = channel
-            try:
-                await self._enter(Phase.ACTIVE)
+        try:
+            async with self._process() as (process, channel):
+                self._ready_at = time.monotonic()
+                self.load_s = self._ready_at - began
+                log.info("%s: ready after %.2f s (pid %d)", self.model, self.load_s, process.pid)
+                await self._serve(process, channel)
+        except LoadFailed as error:
+            self._enter(Phase.FAILED, str(error))
+            if self.slots:
+                self._mourn()
+
+    def _mourn(self) -> None:
+        self.deaths.append(time.monotonic())
+        self.on_death(self)
+
+    async def _serve(self, process: asyncio.subprocess.Process, channel: grpc.aio.Channel) -> None:
+        """Have streams served until the process ends."""
+        self._enter(Phase.STANDBY)
+        self.channel = channel
+        self.bell.ring()
+        kill = self._killer(process)
+        try:
+            async with cancelled_at_end(
+                memory.limited(process.pid, self.spec.memory_limit_mb, memory.SERVING_INTERVAL_S, kill),
+                pulse(channel, kill),
+            ):
                 code = await process.wait()
-            finally:
-                self.channel, self.pid = None, 0
-            await self._enter(Phase.FAILED, f"the engine process {ended(code)}")
+        finally:
+            self.channel, self.pid = None, 0
+        self._enter(Phase.FAILED, f"the engine process {self._killed_for or ended(code)}")
+        self._mourn()
 
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[tuple[asyncio.subprocess.Process, grpc.aio.Channel]]:
@@ -145,32 +213,64 @@ class Resident:
         return process, reader
 
     async def _until_ready(self, process: asyncio.subprocess.Process, progress: asyncio.StreamReader) -> None:
-        """Follow the process's progress. Raises LoadFailed when it does not get ready."""
-        async for line in progress:
-            told = Progress.model_validate_json(line)
-            if told.phase == "ready":
-                return
-            if told.phase == "failed":
-                raise LoadFailed(told.error)
-            await self._enter(Phase[told.phase.upper()])
-        raise LoadFailed(f"the engine process {ended(await process.wait())} while {self.phase.name.lower()}")
+        """Follow the process's progress, in the time and memory that it may take. Raises LoadFailed."""
+        limited = memory.limited(
+            process.pid, self.spec.memory_limit_mb, memory.LOADING_INTERVAL_S, self._killer(process)
+        )
+        limit_s = self.spec.load_timeout_s
+        try:
+            async with cancelled_at_end(limited), asyncio.timeout(limit_s) as timeout:
+                async for line in progress:
+                    told = Progress.model_validate_json(line)
+                    if told.phase == "ready":
+                        return self._timed()
+                    if told.phase == "failed":
+                        raise LoadFailed(told.error)
+                    if told.phase == "validating":
+                        limit_s = self.spec.warm_up_timeout_s
+                        timeout.reschedule(asyncio.get_running_loop().time() + limit_s)
+                    self.interface = told.interface or self.interface
+                    self._enter(Phase[told.phase.upper()])
+                code = await process.wait()
+        except TimeoutError:
+            raise LoadFailed(f"was still {self._step.name.lower()} after {limit_s:g} s") from None
+        raise LoadFailed(f"the engine process {self._killed_for or ended(code)} while {self._step.name.lower()}")
+
+    def _killer(self, process: asyncio.subprocess.Process) -> Callable[[str], None]:
+        def kill(why: str) -> None:
+            self._killed_for = f"was stopped: it {why}"
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+        return kill
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         self.pid = 0
         await ensure_gone(process)
 
-    async def _enter(self, phase: Phase, error: str = "") -> None:
-        async with self.changed:
-            self.phase = phase
-            self.last_error = error or self.last_error
-            self.changed.notify_all()
+    def _enter(self, phase: Phase, error: str = "") -> None:
+        self._timed()
+        self._step = phase
+        self.last_error = error or self.last_error
+        self.bell.ring()
 
-    @property
-    def rss_bytes(self) -> int:
-        """Resident memory of the engine process; 0 while there is none."""
-        with contextlib.suppress(psutil.Error):
-            return int(psutil.Process(self.pid).memory_info().rss) if self.pid else 0
-        return 0
+    def _timed(self) -> None:
+        """Book the time since the last step on that step."""
+        now = time.monotonic()
+        self.timings[self._step] = self.timings.get(self._step, 0.0) + now - self._step_at
+        self._step_at = now
+
+
+@asynccontextmanager
+async def cancelled_at_end(*watches: Any) -> AsyncIterator[None]:
+    """Run coroutines beside the body, and cancel them when it ends."""
+    tasks = [asyncio.create_task(watch) for watch in watches]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -82,12 +82,15 @@ def below_a_root(source: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the lines "{file digest}  {relative path}\\n" in the order of the paths."""
+    """SHA-256 of a file; of a folder, that of the lines "{file digest}  {relative path}\\n" in the order of the paths.
+
+    README files are for people and do not count: their words may change while the model stays the same.
+    """
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(inner.relative_to(path).as_posix() for inner in path.rglob("*") if inner.is_file())
-    files = [name for name in files if "__pycache__" not in name]
+    files = [name for name in files if "__pycache__" not in name and not name.rpartition("/")[2].startswith("README")]
     lines = (f"{digest(path / name)}  {name}\n" for name in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.tts import validation
 from services.tts.delivery import Delivery
 from services.tts.engine import (
     Audio,
@@ -189,4 +190,6 @@ SERVICE = Service(
     },
     attach=attach,
     warm_up=warm_up,
+    interface=validation.interface,
+    measure=validation.measure,
 )

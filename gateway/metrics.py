@@ -1,0 +1,111 @@
+"""What Prometheus can ask this gateway. Labels take few values: no session, no host, no model is one."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway.backends import Backends
+from gateway.host import Health
+from services.runtime.serve import PortTaken
+from talkmesh.conversation.v1 import conversation_pb2
+
+BUCKETS_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+NAMESPACE = "talkmesh_gateway"
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """The gateway's numbers, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._away_since: float | None = None
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, namespace=NAMESPACE, registry=registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(name, text, namespace=NAMESPACE, registry=registry, buckets=BUCKETS_S)
+
+        self.sessions = gauge("sessions", "Sessions that have a call now.")
+        self._turns = counter("turns_total", "Turns by how they ended.", "outcome")
+        self._first_audio = histogram("first_audio_seconds", "From the end of the user's turn to the first audio.")
+        self._first_video = histogram("first_video_seconds", "From the end of the user's turn to the first picture.")
+        self._streams = counter("streams_total", "Streams to the services that have ended.", "service")
+        self._failures = counter(
+            "stream_failures_total", "Streams that a service ended with an error.", "service", "code"
+        )
+        self._reopened = counter("streams_reopened_total", "Streams opened again after one.", "service", "reason")
+        self._hosts = gauge("hosts", "Known hosts of a service by health.", "service", "health")
+        self._etcd_up = gauge("etcd_up", "Whether etcd is seen now; absent without etcd.")
+        self._revision = gauge("etcd_revision", "The newest etcd revision that this gateway has acted on.")
+        staleness = gauge("etcd_staleness_seconds", "How long etcd has been out of sight; 0 while it is seen.")
+        staleness.set_function(lambda: time.monotonic() - since if (since := self._away_since) is not None else 0.0)
+
+    def turn_done(self, done: conversation_pb2.TurnDone) -> None:
+        """A turn came to its end."""
+        self.turn_ended(conversation_pb2.Outcome.Name(done.outcome).removeprefix("OUTCOME_").lower())
+        if done.waterfall.first_audio_ms:
+            self._first_audio.observe(done.waterfall.first_audio_ms / 1000)
+        if done.waterfall.first_video_ms:
+            self._first_video.observe(done.waterfall.first_video_ms / 1000)
+
+    def turn_ended(self, outcome: str) -> None:
+        """A turn is over: with an outcome of its own, "failed", or "abandoned" by its client."""
+        self._turns.labels(outcome).inc()
+
+    def stream_ended(self, service: str, code: grpc.StatusCode) -> None:
+        """A stream to a service is over. One that the gateway itself has cancelled did not fail."""
+        self._streams.labels(service).inc()
+        if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
+            self._failures.labels(service, code.name).inc()
+
+    def reopened(self, service: str, reason: str = "drained") -> None:
+        """A stream has taken the place of one that a service ended."""
+        self._reopened.labels(service, reason).inc()
+
+    def hosts_changed(self, backends: Backends) -> None:
+        """A service has other hosts than before, or their health has changed."""
+        for health in Health:
+            self._hosts.labels(backends.service, health.value).set(backends.count(health))
+
+    def etcd_seen(self, revision: int) -> None:
+        """etcd has told everything up to a revision."""
+        self._away_since = None
+        self._etcd_up.set(1)
+        self._revision.set(revision)
+
+    def etcd_away(self) -> None:
+        """etcd is out of sight."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+        self._etcd_up.set(0)
+
+
+@asynccontextmanager
+async def exposed(address: str, metrics: Metrics) -> AsyncIterator[int]:
+    """Answer Prometheus at "host:port" (port 0 takes a free one) on a thread; yields the port. Raises PortTaken."""
+    name, _, port = address.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), name.strip("[]"), metrics.registry)
+    except OSError as error:
+        raise PortTaken(f"cannot listen on {address}: {error.strerror}") from error
+    log.info("metrics on %s:%d", name, server.server_port)
+    try:
+        yield server.server_port
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        await asyncio.to_thread(thread.join)
+        server.server_close()

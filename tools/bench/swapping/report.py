@@ -1,0 +1,66 @@
+"""The figures for people."""
+
+from typing import Any
+
+
+def told(found: dict[str, Any]) -> str:
+    """A summary of what a run has found."""
+    lines = [
+        f"{found['service']} ({found['engine']} engine): {found['swaps']} swaps; {found['machine']}",
+        *streams(found),
+    ]
+    lines += gaps("gap between chunks", found["gap_ms"])
+    if beside := found.get("neighbour_gap_ms"):
+        lines += gaps("the same, of the neighbour nobody swaps", beside)
+    if growth := found.get("resources"):
+        lines += memory(found, growth)
+    for key, about in TIMES.items():
+        if spread := found.get(key):
+            lines.append(f"{about}: {listed(spread, 'ms')}")
+    if peer := found.get("peer"):
+        lines += peer_lines(peer)
+    return "\n".join(lines)
+
+
+TIMES = {
+    "swap_ms": "put until the host is seen to serve the model",
+    "phases_ms": "median time in each phase",
+    "rollback_ms": "rollback to a warm model, put until a new stream is answered by it",
+    "put_to_observed_ms": "put until all hosts are seen to know",
+    "ttfa_ms": "first audio of a turn",
+}
+
+
+def streams(found: dict[str, Any]) -> list[str]:
+    ended = f"{found['streams_failed']} failed, {found['streams_truncated']} truncated, {found['mixed_chunks']} mixed chunks"
+    return [f"streams: {found['streams']}, {ended}", *(f"  failed by: {why}" for why in found.get("failures", ()))]
+
+
+def gaps(title: str, figures: dict[str, float]) -> list[str]:
+    def row(kind: str) -> str:
+        cells = (f"{figures[f'{kind}_{name}']:>9.2f}" for name in ("p50", "p99", "p999", "max"))
+        return f"  {kind:<6}{''.join(cells)}{figures[f'{kind}_n']:>10}"
+
+    head = "        " + "".join(f"{name:>9}" for name in ("p50", "p99", "p99.9", "max")) + f"{'chunks':>10}"
+    added = f"  added  p99 {figures['added_p99']:+.2f} ms, max {figures['added_max']:+.2f} ms"
+    over = f"{figures['share_over']:.2f} % of chunks beyond the p99 without swaps"
+    return [f"{title}, lateness in ms:", head[2:], row("base"), row("swap"), f"{added}; {over}"]
+
+
+def memory(found: dict[str, Any], looks: dict[str, Any]) -> list[str]:
+    lines = [f"memory: host {found['rss_growth_pct']} %, host and engines {found['service_rss_growth_pct']} %"]
+    for when, look in looks.items():
+        cells = (f"{who} {listed(held, '')}" for who, held in look.items())
+        lines.append(f"  {when.replace('_', ' ')}: {'; '.join(cells)}")
+    return lines
+
+
+def peer_lines(peer: dict[str, Any]) -> list[str]:
+    head = f"peer {peer['name']} {peer['version']}, loading {peer['load']}: "
+    if why := peer.get("not_measured"):
+        return [head + why]
+    return [f"{head}{peer['swaps']} swaps", *streams(peer), *gaps("gap between chunks", peer["gap_ms"])]
+
+
+def listed(values: dict[str, float], unit: str) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items()) + (f" {unit}" if unit else "")
