@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 
+from gateway.admin import ADMIN_SERVICE, administered
 from gateway.mesh import connected
 from gateway.metrics import Metrics, exposed
 from gateway.servicer import ConversationServicer
@@ -18,6 +19,7 @@ from services.runtime.etcd import connected as etcd_connected
 from services.runtime.host import leaves
 from services.runtime.serve import PortTaken, listening, two_stage_exit
 from services.runtime.telemetry import start_logging
+from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 
 CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
@@ -33,12 +35,15 @@ async def serve(settings: GatewaySettings) -> None:
         access = settings.etcd_access()
         etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
         mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
+        admin = await stack.enter_async_context(administered(etcd, drain))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, settings)
             conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
+            admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
-        at = listening(settings.listen, (CONVERSATION_SERVICE,), attach, settings.grace_s)
+        names = (CONVERSATION_SERVICE, ADMIN_SERVICE)
+        at = listening(settings.listen, names, attach, settings.grace_s)
         _, health = await stack.enter_async_context(at)
         await health.say(serving=True)
         await drain.wait()

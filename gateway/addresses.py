@@ -52,7 +52,10 @@ def name_and_port(address: str) -> tuple[str, int]:
 
 async def looked_up(name: Name) -> frozenset[str]:
     """Every address of a name as "ip:port"; those of IPv6 only where there is none of IPv4. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(name.name, name.port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(name.name, name.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"{name.name!r} cannot be a name of the DNS") from error
     of_v4 = {f"{place[0]}:{name.port}" for family, *_, place in found if family is socket.AF_INET}
     of_v6 = {f"[{place[0]}]:{name.port}" for family, *_, place in found if family is socket.AF_INET6}
     return frozenset(of_v4 or of_v6)

@@ -5,40 +5,54 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.continuing import Services
 from gateway.face import Face, face
-from gateway.mesh import Mesh, Stream, opened
+from gateway.hearing import Hearing, hearing
+from gateway.mesh import opened
 from gateway.wishes import Wishes
-from talkmesh.asr.v1 import asr_pb2
 from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.llm.v1 import llm_pb2
 from talkmesh.model.v1 import model_pb2
 from talkmesh.tts.v1 import tts_pb2
 
-Asr = Stream[asr_pb2.StreamingRecognizeRequest, asr_pb2.StreamingRecognizeResponse]
-
 
 @dataclass
 class Cast:
-    """The streams of a call. LLM and TTS are opened anew for each turn; `started` names all who serve now."""
+    """The streams of a call. LLM and TTS are opened anew for each turn; `started` names all who serve at the beginning."""
 
-    asr: Asr | None = None
+    mesh: Services
+    hearing: Hearing | None = None
     face: Face | None = None
     started: conversation_pb2.ConversationStarted = field(default_factory=conversation_pb2.ConversationStarted)
 
+    def begin_turn(self) -> None:
+        """Go on with the newest models, where nothing is under way on older ones."""
+        if self.hearing:
+            self.hearing.begin_turn()
+        for stream in self.face.streams if self.face else ():
+            stream.begin_turn()
+            stream.forget_models()
+            stream.move(self.mesh.generation(stream.service))
+
     @property
-    def models(self) -> list[model_pb2.ServingModel]:
-        """The models of the streams that last as long as the call."""
-        return [model for model in self.started.models if model.service not in ("llm", "tts")]
+    def listeners(self) -> list[model_pb2.ServingModel]:
+        """The models that hear what is said now."""
+        return list(self.hearing.stream.models) if self.hearing else []
+
+    @property
+    def faces(self) -> list[model_pb2.ServingModel]:
+        """The models that have had a part in the face of the turn."""
+        return [model for stream in self.face.streams for model in stream.models] if self.face else []
 
 
 @asynccontextmanager
-async def cast(mesh: Mesh, wishes: Wishes) -> AsyncIterator[Cast]:
+async def cast(mesh: Services, wishes: Wishes) -> AsyncIterator[Cast]:
     """Open the call's streams, and try those of its turns: what would be refused later is refused now.
 
     Raises ServiceFailed, alone or in a group, with what a service refused.
     """
     async with AsyncExitStack() as stack:
-        made = Cast()
+        made = Cast(mesh)
         async with asyncio.TaskGroup() as trying:
             tried = [trying.create_task(serving_llm(mesh, wishes))]
             if wishes.speaks:
@@ -53,36 +67,37 @@ async def cast(mesh: Mesh, wishes: Wishes) -> AsyncIterator[Cast]:
         yield made
 
 
-async def open_asr(stack: AsyncExitStack, mesh: Mesh, wishes: Wishes, made: Cast) -> None:
+async def open_asr(stack: AsyncExitStack, mesh: Services, wishes: Wishes, made: Cast) -> None:
     if not wishes.hears:
         return
-    request = asr_pb2.StreamingRecognizeRequest(config=wishes.recognition())
-    made.asr, started = await stack.enter_async_context(opened("asr", mesh.asr.StreamingRecognize(), request))
+    made.hearing = await stack.enter_async_context(hearing(mesh, wishes))
+    started = made.hearing.started
     made.started.models.append(started.model)
     made.started.limits.max_utterance_ms = started.max_utterance_ms
     made.started.limits.max_chunk_ms = started.max_chunk_ms
 
 
-async def open_face(stack: AsyncExitStack, mesh: Mesh, wishes: Wishes, made: Cast) -> None:
+async def open_face(stack: AsyncExitStack, mesh: Services, wishes: Wishes, made: Cast) -> None:
     if not wishes.moves:
         return
     made.face = await stack.enter_async_context(face(mesh, wishes))
-    made.started.models.append(made.face.started.model)
-    made.started.blendshape_names.extend(made.face.started.blendshape_names)
-    if pictures := made.face.pictures:
+    made.started.models.append(made.face.motion.stream.started.model)
+    made.started.blendshape_names.extend(made.face.motion.names)
+    if made.face.pictures:
+        pictures = made.face.pictures.started
         made.started.models.append(pictures.model)
         made.started.width, made.started.height = pictures.width, pictures.height
         made.started.portrait = pictures.portrait
 
 
-async def serving_llm(mesh: Mesh, wishes: Wishes) -> model_pb2.ServingModel:
+async def serving_llm(mesh: Services, wishes: Wishes) -> model_pb2.ServingModel:
     request = llm_pb2.GenerateRequest(config=wishes.generation())
     async with opened("llm", mesh.llm.Generate(), request) as (_, started):
         model: model_pb2.ServingModel = started.model
         return model
 
 
-async def serving_tts(mesh: Mesh, wishes: Wishes) -> model_pb2.ServingModel:
+async def serving_tts(mesh: Services, wishes: Wishes) -> model_pb2.ServingModel:
     request = tts_pb2.SynthesizeRequest(config=wishes.synthesis("", 0))
     async with opened("tts", mesh.tts.Synthesize(), request) as (_, started):
         model: model_pb2.ServingModel = started.model

@@ -8,6 +8,7 @@ other failure is passed on as it is.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
@@ -27,14 +28,20 @@ from talkmesh.render.v1 import render_pb2_grpc
 from talkmesh.tts.v1 import tts_pb2_grpc
 
 MOST_REOPENINGS = 5
-"""In one turn, of one stream. More is no swap any more."""
+QUIET_S = 60.0
+"""Reopenings of one stream, in one turn and not further apart than that. More are no swap any more."""
 DRAINED = statuses.reason(Drained(""))
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Response = TypeVar("Response")
 Detail = TypeVar("Detail", error_details_pb2.ErrorInfo, error_details_pb2.ResourceInfo)
+Cut = Callable[[], Awaitable[None]]
 Opening = Callable[[], AbstractAsyncContextManager[tuple[Stream[Any, Any], Any]]]
 """Opens the stream so that it goes on from here; gives it with the service's first response."""
+
+
+async def nothing() -> None:
+    """What most streams do when they are cut."""
 
 
 class Services(Protocol):
@@ -72,6 +79,11 @@ class Backlog(Generic[Item]):
     def kept(self) -> list[Item]:
         """What is not answered yet."""
         return self._kept
+
+    @property
+    def told(self) -> bool:
+        """Whether everything is told."""
+        return self._closed and self._sent == len(self._kept)
 
     @property
     def over(self) -> bool:
@@ -115,11 +127,12 @@ class Backlog(Generic[Item]):
         self._kept[: self._sent] = told
         self._sent = len(told)
 
-    def answered(self, count: int) -> None:
-        """Forget the oldest `count` things, at most all that have been told."""
+    def answered(self, count: int) -> int:
+        """Forget the oldest `count` things, at most all that have been told; returns how many that were."""
         count = min(count, self._sent)
         del self._kept[:count]
         self._sent -= count
+        return count
 
     def begin_again(self, kept: Iterable[Item]) -> None:
         """Tell a new stream all of `kept`, and then what comes."""
@@ -135,7 +148,7 @@ class Backlog(Generic[Item]):
 class Continued(Generic[Item, Response]):
     """A stream that goes on with the next model when its model's time is over. Made by `continued`."""
 
-    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item]) -> None:
+    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item], cut: Cut) -> None:
         self.service = service
         self.backlog = backlog
         self.started: Any = None
@@ -145,14 +158,18 @@ class Continued(Generic[Item, Response]):
         self.moving = False
         """Whether the stream is being left for a newer model, of its own accord."""
         self._opening = opening
+        self._cut = cut
         self._stack = AsyncExitStack()
         self._open = False
-        self._reopened = 0
+        self._reopened, self._reopened_at = 0, -QUIET_S
         self._ending: BaseException | None = None
 
     def begin_turn(self) -> None:
         """What is counted by the turn begins again."""
         self._reopened = 0
+
+    def forget_models(self) -> None:
+        """All but the one that serves now."""
         del self.models[:-1]
 
     def move(self, active: int) -> None:
@@ -184,10 +201,13 @@ class Continued(Generic[Item, Response]):
             if not only_drained(ended):
                 raise
             self._ending = ended
+            await self._cut()
             return self.backlog.over
-        if not (self.moving or self.backlog.over):
+        if self.moving and not self.backlog.over:
+            return False
+        if not self.backlog.told:
             await self.stream.first()  # raises what an early end is
-        return self.backlog.over or not self.moving
+        return True
 
     async def _tell(self, stream: Stream[Any, Any]) -> None:
         # Whoever reads learns why nothing can be sent.
@@ -215,7 +235,9 @@ class Continued(Generic[Item, Response]):
 
     def _count(self) -> None:
         """Raises what ended the stream when that has happened too often."""
-        self._reopened += 1
+        now = time.monotonic()
+        self._reopened = self._reopened + 1 if now - self._reopened_at < QUIET_S else 1
+        self._reopened_at = now
         if self._reopened > MOST_REOPENINGS and self._ending:
             raise self._ending
 
@@ -233,9 +255,11 @@ class Continued(Generic[Item, Response]):
 
 
 @asynccontextmanager
-async def continued(service: str, opening: Opening, backlog: Backlog[Item]) -> AsyncIterator[Continued[Item, Any]]:
-    """An open stream. Raises ServiceFailed when the service refuses."""
-    made: Continued[Item, Any] = Continued(service, opening, backlog)
+async def continued(
+    service: str, opening: Opening, backlog: Backlog[Item], cut: Cut = nothing
+) -> AsyncIterator[Continued[Item, Any]]:
+    """An open stream; `cut` is called when it has ended with its model. Raises ServiceFailed when the service refuses."""
+    made: Continued[Item, Any] = Continued(service, opening, backlog, cut)
     try:
         await made.open()
         yield made

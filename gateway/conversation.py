@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from gateway import turn
 from gateway.audience import Audience
-from gateway.cast import Asr, Cast, cast
+from gateway.cast import Cast, cast
+from gateway.continuing import Services
 from gateway.emotion import express
-from gateway.mesh import Mesh
+from gateway.hearing import Hearing
 from gateway.reply import Reply
 from gateway.sessions import Session
 from gateway.wishes import Wishes
@@ -17,6 +18,7 @@ from services.runtime.errors import InvalidInput
 from talkmesh.animation.v1 import animation_pb2
 from talkmesh.asr.v1 import asr_pb2
 from talkmesh.conversation.v1 import conversation_pb2
+from talkmesh.model.v1 import model_pb2
 from talkmesh.render.v1 import render_pb2
 
 WAITING_TURNS = 8
@@ -31,11 +33,19 @@ class Opening:
     turn_id: str
     given: turn.TextGiven | turn.EndOfTurn
     at: float
-    transcript: asyncio.Future[asr_pb2.Transcript] | None = None
+    transcript: "asyncio.Future[MadeOut] | None" = None
     """What was said, when the ASR has made it out: maybe before the turn's time comes."""
 
 
-async def converse(mesh: Mesh, wishes: Wishes, session: Session, audience: Audience, requests: Requests) -> None:
+@dataclass(frozen=True)
+class MadeOut:
+    """What was said, and the models that heard it."""
+
+    transcript: asr_pb2.Transcript
+    models: list[model_pb2.ServingModel]
+
+
+async def converse(mesh: Services, wishes: Wishes, session: Session, audience: Audience, requests: Requests) -> None:
     """Serve a call until the client half-closes. Raises DomainError, alone or in a group; cancelling it cancels all."""
     async with cast(mesh, wishes) as made:
         made.started.session_id = session.id
@@ -47,7 +57,7 @@ async def converse(mesh: Mesh, wishes: Wishes, session: Session, audience: Audie
 class Conversation:
     """The state of one call."""
 
-    def __init__(self, mesh: Mesh, wishes: Wishes, session: Session, audience: Audience, made: Cast) -> None:
+    def __init__(self, mesh: Services, wishes: Wishes, session: Session, audience: Audience, made: Cast) -> None:
         self._mesh = mesh
         self._wishes = wishes
         self._session = session
@@ -57,20 +67,21 @@ class Conversation:
         self._turn: turn.Turn | None = None
         self._inbox: asyncio.Queue[tuple[turn.Input, float]] = asyncio.Queue(INBOX)
         self._openings: asyncio.Queue[Opening | None] = asyncio.Queue(WAITING_TURNS)
-        self._transcripts: dict[str, asyncio.Future[asr_pb2.Transcript]] = {}
+        self._transcripts: dict[str, asyncio.Future[MadeOut]] = {}
+        self._heard_by: list[model_pb2.ServingModel] = []
 
     async def run(self, requests: Requests) -> None:
         """All turns of the call."""
-        asr, face = self._cast.asr, self._cast.face
+        hearing, face = self._cast.hearing, self._cast.face
         async with asyncio.TaskGroup() as pumps:
             pumps.create_task(self._read(requests))
-            listening = pumps.create_task(self._listen(asr)) if asr else None
+            listening = pumps.create_task(hearing.run(self._activity, self._transcript)) if hearing else None
             moving = pumps.create_task(face.run(self._frame, self._picture)) if face else None
             await self._lead_in()
             while opening := await self._openings.get():
                 await self._take_turn(opening)
-            if asr and listening:
-                await asr.close()
+            if hearing and listening:
+                hearing.close()
                 await listening
             if moving:
                 moving.cancel()
@@ -82,7 +93,7 @@ class Conversation:
         async for request in requests:
             match request.WhichOneof("request"):
                 case "audio":
-                    await self._hearing("audio").send(asr_pb2.StreamingRecognizeRequest(audio=request.audio))
+                    await self._hearing("audio").hear(request.audio)
                 case "end_of_turn":
                     await self._end_of_turn()
                 case "text":
@@ -94,31 +105,28 @@ class Conversation:
 
     async def _end_of_turn(self) -> None:
         """Flush the ASR in the order of the audio, whether or not an earlier turn is still speaking."""
-        asr, turn_id, at = self._hearing("end_of_turn"), self._new_turn(), now()
+        hearing, turn_id, at = self._hearing("end_of_turn"), self._new_turn(), now()
         transcript = self._transcripts[turn_id] = asyncio.get_running_loop().create_future()
-        flush = asr_pb2.Flush(turn_id=turn_id, generation=self._session.generation + 1)
-        await asr.send(asr_pb2.StreamingRecognizeRequest(flush=flush))
+        await hearing.flush(turn_id, self._session.generation + 1)
         await self._openings.put(Opening(turn_id, turn.EndOfTurn(), at, transcript))
 
-    def _hearing(self, field: str) -> Asr:
-        if self._cast.asr is None:
+    def _hearing(self, field: str) -> Hearing:
+        if self._cast.hearing is None:
             raise InvalidInput(field, "this call's config names no audio input", "config.input with its format")
-        return self._cast.asr
+        return self._cast.hearing
 
     def _new_turn(self) -> str:
         self._session.turns += 1
         return f"{self._session.id[:8]}-{self._session.turns}"
 
-    async def _listen(self, asr: Asr) -> None:
-        """Pass on what the ASR hears; finals go to the turn that waits for them."""
-        async for response in asr:
-            if response.WhichOneof("response") == "activity":
-                await self._audience.tell(activity=response.activity)
-                continue
-            transcript = response.transcript
-            await self._audience.tell(about_turn=transcript.turn_id, transcript=transcript)
-            if waiting := self._transcripts.pop(transcript.turn_id, None):
-                waiting.set_result(transcript)
+    async def _activity(self, activity: asr_pb2.SpeechActivity) -> None:
+        await self._audience.tell(activity=activity)
+
+    async def _transcript(self, transcript: asr_pb2.Transcript, models: list[model_pb2.ServingModel]) -> None:
+        """Pass on what was made out; a final goes to the turn that waits for it."""
+        await self._audience.tell(about_turn=transcript.turn_id, transcript=transcript)
+        if waiting := self._transcripts.pop(transcript.turn_id, None):
+            waiting.set_result(MadeOut(transcript, models))
 
     async def _frame(self, frame: animation_pb2.FaceFrame) -> None:
         await self._audience.move(frame)
@@ -150,6 +158,8 @@ class Conversation:
         """One turn, from its opening to TurnDone."""
         wishes, session = self._wishes, self._session
         session.generation += 1
+        self._cast.begin_turn()
+        self._heard_by = []
         self._audience.turn_id, self._audience.pictures = opening.turn_id, 0
         current = self._turn = turn.Turn(
             clock=wishes.clock,
@@ -162,7 +172,7 @@ class Conversation:
         )
         try:
             async with asyncio.TaskGroup() as work:
-                reply = Reply(self._mesh, opening.turn_id, session.generation, self._tell, work)
+                reply = Reply(self._mesh, wishes, opening.turn_id, session.generation, self._tell, work)
                 await self._follow(current, reply, opening)
                 reply.stop()
         finally:
@@ -188,9 +198,9 @@ class Conversation:
             case turn.AwaitTranscript():
                 reply.begin(self._transcribed(opening))
             case turn.Generate(text):
-                reply.begin(reply.write(wishes.generation(), wishes.prompt(session.history, text)))
+                reply.begin(reply.write(wishes.prompt(session.history, text)))
                 if wishes.speaks:
-                    reply.begin(reply.speak(wishes.synthesis(opening.turn_id, session.generation)))
+                    reply.begin(reply.speak())
             case turn.Say():
                 await self._audience.say(command)
                 if wishes.speaks:
@@ -213,8 +223,9 @@ class Conversation:
     async def _transcribed(self, opening: Opening) -> None:
         """Tell the turn what was heard."""
         assert opening.transcript is not None
-        heard = await opening.transcript
-        await self._tell(turn.Heard(heard.text, heard.engine_ms))
+        made_out = await opening.transcript
+        self._heard_by = made_out.models
+        await self._tell(turn.Heard(made_out.transcript.text, made_out.transcript.engine_ms))
 
     async def _done(self, current: turn.Turn, reply: Reply, outcome: turn.Outcome, end: int) -> None:
         self._position = end
@@ -231,7 +242,7 @@ class Conversation:
                 end_sample=end,
                 video_frames=self._audience.pictures,
                 reply_tokens=current.reply_tokens,
-                models=[*self._cast.models, *reply.models],
+                models=[*(self._heard_by or self._cast.listeners), *self._cast.faces, *reply.models],
             )
         )
 

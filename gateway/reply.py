@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,14 +25,14 @@ class Writing:
     """A turn's text, through as many language models as it takes."""
 
     def __init__(self, mesh: Services, config: llm_pb2.GenerationConfig, prompt: llm_pb2.Prompt, tell: Told) -> None:
-        self.backlog = Backlog[llm_pb2.GenerateRequest]()
+        self.backlog: Backlog[llm_pb2.GenerateRequest] = Backlog()
         self._mesh = mesh
         self._config = config
         self._prompt = prompt
         self._tell = tell
         self._text = ""
-        self._deltas = 0
-        """Each is a token or more."""
+        self._deltas = self._deltas_before = 0
+        """Of all models, and of those before the one that writes now. Each is a token or more."""
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[tuple[Stream[Any, Any], Any]]:
@@ -40,6 +40,7 @@ class Writing:
         prompt, config = llm_pb2.Prompt(), llm_pb2.GenerationConfig()
         prompt.CopyFrom(self._prompt)
         config.CopyFrom(self._config)
+        self._deltas_before = self._deltas
         if self._text.strip():
             prompt.messages.add(role=llm_pb2.ROLE_ASSISTANT, content=self._text)
             config.max_tokens = max(1, config.max_tokens - self._deltas)
@@ -56,28 +57,114 @@ class Writing:
                 await self._tell(Delta(response.delta.text, response.delta.engine_ms))
             case "finished":
                 self.backlog.answered(1)
-                await self._tell(ReplyWritten(self._written_before(response.finished) + response.finished.reply_tokens))
-
-    def _written_before(self, finished: llm_pb2.Finished) -> int:
-        """Tokens that models before this one wrote, as far as they told."""
-        return max(0, self._deltas - finished.reply_tokens) if len(self._prompt.messages) else 0
+                await self._tell(ReplyWritten(self._deltas_before + response.finished.reply_tokens))
 
 
 class Speaking:
     """A turn's speech, through as many voices as it takes."""
 
-    def __init__(self, mesh: Services, wishes: Wishes, tell: Told) -> None:
-        self.backlog = Backlog[tts_pb2.SynthesizeRequest]()
+    def __init__(self, mesh: Services, wishes: Wishes, turn_id: str, generation: int, tell: Told) -> None:
+        self.backlog: Backlog[tts_pb2.SynthesizeRequest] = Backlog()
         self._mesh = mesh
         self._wishes = wishes
+        self._stamp = (turn_id, generation)
         self._tell = tell
         self._voice = Voice()
-        self._begun = False
 
     def say(self, clause: Say | None) -> None:
-        """A clause that is to be spoken; None closes the reply."""
+        """Queue a clause to be spoken; None closes the reply."""
         if clause is None:
             self.backlog.close()
-            return
-        self._voice.add(clause)
-        self.backlog.add(request(clause))
+        else:
+            self._voice.add(clause)
+            self.backlog.add(clause_request(clause))
+
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[tuple[Stream[Any, Any], Any]]:
+        """A stream that is told what is unsaid, in the voice wished for; in the model's own where it has no such voice.
+
+        The wish was met when the call was opened: it is not the user's mistake that it cannot be any more.
+        """
+        self.backlog.begin_again(map(clause_request, self._voice.unsaid))
+        async with AsyncExitStack() as stack:
+            try:
+                stream = await stack.enter_async_context(self._opened())
+            except ServiceFailed as error:
+                if not (self._wishes.voice and unknown_voice(error)):
+                    raise
+                log.warning("tts: %s; going on with the model's own voice", error)
+                self._wishes.voice = ""
+                stream = await stack.enter_async_context(self._opened())
+            yield stream
+
+    def _opened(self) -> Any:
+        config = tts_pb2.SynthesizeRequest(config=self._wishes.synthesis(*self._stamp))
+        return opened("tts", self._mesh.tts.Synthesize(), config)
+
+    async def take(self, response: tts_pb2.SynthesizeResponse) -> None:
+        await self._tell_all(self._voice.take(response))
+
+    async def cut(self) -> None:
+        """The voice is gone; see what it has left unsaid."""
+        await self._tell_all(self._voice.cut())
+
+    async def _tell_all(self, inputs: Sequence[Input]) -> None:
+        self.backlog.answered(len(self.backlog.kept) - self._voice.waiting)
+        for given in inputs:
+            await self._tell(given)
+
+
+@dataclass
+class Reply:
+    """One turn's calls to LLM and TTS. What they produce is told to `tell` as the turn's inputs."""
+
+    mesh: Services
+    wishes: Wishes
+    turn_id: str
+    generation: int
+    tell: Told
+    work: asyncio.TaskGroup
+    _streams: list[Continued[Any, Any]] = field(default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._speaking = Speaking(self.mesh, self.wishes, self.turn_id, self.generation, self.tell)
+
+    @property
+    def models(self) -> list[model_pb2.ServingModel]:
+        """The models that have made the reply."""
+        return [model for stream in self._streams for model in stream.models]
+
+    def begin(self, part: Coroutine[Any, Any, None]) -> None:
+        """Run a part of the turn's work beside the others; its failure is the turn's."""
+        self._tasks.append(self.work.create_task(part))
+
+    def stop(self) -> None:
+        """Cancel all parts, in the services too."""
+        for task in self._tasks:
+            task.cancel()
+
+    def say(self, clause: Say | None) -> None:
+        """Queue a clause to be spoken; None closes the reply."""
+        self._speaking.say(clause)
+
+    async def write(self, messages: Sequence[llm_pb2.Message]) -> None:
+        """Have the LLM answer `messages`."""
+        prompt = llm_pb2.Prompt(turn_id=self.turn_id, generation=self.generation, messages=messages)
+        writing = Writing(self.mesh, self.wishes.generation(), prompt, self.tell)
+        async with continued("llm", writing.opening, writing.backlog) as stream:
+            self._streams.append(stream)
+            await stream.run(writing.take)
+
+    async def speak(self) -> None:
+        """Have the TTS speak the clauses that `say` brings."""
+        speaking = self._speaking
+        async with continued("tts", speaking.opening, speaking.backlog, speaking.cut) as stream:
+            self._streams.append(stream)
+            await stream.run(speaking.take)
+        await self.tell(SpeechEnded())
+
+
+def clause_request(clause: Say) -> tts_pb2.SynthesizeRequest:
+    expression = speech.expression_proto(clause.expression)
+    return tts_pb2.SynthesizeRequest(clause=tts_pb2.Clause(index=clause.index, text=clause.text, expression=expression))

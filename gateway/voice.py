@@ -50,6 +50,11 @@ class Voice:
             for index, say in enumerate(self._unsaid)
         ]
 
+    @property
+    def waiting(self) -> int:
+        """How many clauses are not said to their end."""
+        return len(self._unsaid)
+
     def add(self, clause: Say) -> None:
         """A clause that will be spoken."""
         self._unsaid.append(clause)
@@ -70,16 +75,18 @@ class Voice:
 
     def cut(self) -> list[Input]:
         """The stream has ended in the middle; the next one begins where this one was passed on to."""
-        inputs: list[Input] = []
-        if self._part and not self._rest(self._unsaid[0].text):
-            # All words are out: the pause after them needs no voice.
-            silence = bytes(2 * max(0, (self._part.end or 0) - self._passed))
-            self._held[:] = silence
-            inputs += self._done(self._unsaid[0].index)
+        part, self._part = self._part, None
         self._held.clear()
-        self._part = None
         self._offset = self._passed
-        return [*inputs, SpeechCut(self._passed)]
+        if part is None:
+            return []
+        if self._rest(self._unsaid[0].text):
+            return [SpeechCut(self._passed)]
+        # All words are out: the pause after them needs no voice.
+        self._held += bytes(2 * max(0, (part.end or 0) - self._passed))
+        inputs = self._done(self._unsaid[0].index)
+        self._offset = self._passed
+        return inputs
 
     def _planned(self, told: tts_pb2.ClauseSpeech) -> list[Input]:
         self._begin(told.clause_index)

@@ -13,12 +13,13 @@ from talkmesh.tts.v1 import tts_pb2
 
 
 class Wishes:
-    """Settled when the call opens; nothing in it changes."""
+    """Settled when the call opens; nothing in it changes but the voice, when a model comes that does not have it."""
 
     def __init__(self, config: conversation_pb2.ConversationConfig, settings: GatewaySettings) -> None:
         outputs = config.outputs
         self.config = config
         self.settings = settings
+        self.voice = config.voice
         self.clock = Clock(settings.sample_rate_hz, settings.fps)
         self.seed = config.seed if config.HasField("seed") else secrets.randbits(63)
         self.hears = config.HasField("input")
@@ -57,7 +58,7 @@ class Wishes:
         return tts_pb2.SynthesisConfig(
             turn_id=turn_id,
             generation=generation,
-            voice=self.config.voice,
+            voice=self.voice,
             language=self.config.language,
             sample_rate_hz=self.clock.rate_hz,
         )

@@ -20,6 +20,8 @@ class AnimationConfig:
     fps: Fraction = Fraction(25)
     seed: int = 0
     style: str = ""
+    start: int = 0
+    """The first frame that is made is the first of the clock's that starts here or after it."""
 
     def frame_start(self, frame: int) -> int:
         """The sample at which a frame starts: floor(frame · rate / fps)."""

@@ -24,7 +24,7 @@ class Loudness:
         frame_s = float(1 / config.fps)
         self._attack, self._release = (1 - math.exp(-frame_s / constant) for constant in (ATTACK_S, RELEASE_S))
         self._samples = np.zeros(0, np.float32)
-        self._start = 0
+        self._start = config.frame_start(config.frame_from(config.start))
         self._open = self._round = 0.0
 
     def add(self, audio: SpeechAudio) -> None:

@@ -82,7 +82,7 @@ class Performance:
         self._mood = np.zeros_like(MOODS["neutral"])
         self._in: Heard | None = None
         self._generation = 0
-        self._next = 0
+        self._next = config.frame_from(config.start)
 
     @property
     def position(self) -> int:

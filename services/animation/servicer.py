@@ -81,15 +81,18 @@ def config_of(config: animation_pb2.AnimationConfig, engine: AnimationEngine) ->
     numerator, denominator = config.fps_numerator or 25, config.fps_denominator or 1
     if numerator < 1 or denominator < 1 or not 1 <= Fraction(numerator, denominator) <= MOST_FPS:
         raise InvalidInput("config.fps_numerator", f"{numerator}/{denominator} frames a second", f"1 to {MOST_FPS}")
+    not_negative("config.start_sample", config.start_sample)
     if config.style and config.style not in engine.styles:
         raise NotFound("style", config.style, engine.styles)
     style = config.style or engine.default_style
-    return AnimationConfig(config.sample_rate_hz, Fraction(numerator, denominator), config.seed, style)
+    return AnimationConfig(
+        config.sample_rate_hz, Fraction(numerator, denominator), config.seed, style, config.start_sample
+    )
 
 
 async def inputs(data: AsyncIterator[Request], config: AnimationConfig) -> AsyncGenerator[Input, None]:
     """The inputs of a call, each checked. Raises InvalidInput naming the field."""
-    position = 0
+    position = config.start
     async for request in data:
         match request.WhichOneof("request"):
             case "speech":

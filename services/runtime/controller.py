@@ -180,6 +180,7 @@ class Controller:
             self.bell.ring()
             await self._serve_last_good(swap)
             return False
+        slot.timings = dict(resident.timings) if swap.loads else {}
         self._switch(slot, resident, swap.wanted)
         return True
 

@@ -247,5 +247,5 @@ async def watched(members: Members, prefix: str, pace: Pace) -> AsyncIterator[He
 
 
 def ended(task: asyncio.Task[None]) -> BaseException:
-    """Why a watch is over, which should never be."""
-    return (None if task.cancelled() else task.exception()) or EtcdAway("the watch was ended")
+    """Why a watch is over, which should not be as long as its client is open."""
+    return (None if task.cancelled() else task.exception()) or RuntimeError("the watch was ended")

@@ -7,7 +7,9 @@
     unknown           a defect                         anything else  comes back
 
 Options for the way up: `fail` (a LoadFailed of that text), `defect` (a RuntimeError of that text), `crash` (a signal's
-name), `exit` (a code), `hang` (wait forever) and `block` (the same without letting the loop run).
+name), `exit` (a code), `hang` (wait forever), `block` (the same without letting the loop run), `slow` (seconds), `hold` (MB
+of memory that it keeps) and `eat` (MB it takes, 10 at a time, a little later each time).
+Options for later: `crash_when` ("validating", "warming" or "stream"), `interface` and `measure` (what it tells then).
 """
 
 import asyncio
@@ -24,13 +26,17 @@ import grpc
 
 from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, Unavailable
+from services.runtime.interface import Interface
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
 from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[llm_pb2.GenerateRequest]
-OPTIONS = ("fail", "defect", "crash", "exit", "hang", "block")
+OPTIONS = (
+    *("fail", "defect", "crash", "exit", "hang", "block", "slow", "hold", "eat"),
+    *("crash_when", "interface", "measure"),
+)
 RETRY_AFTER_S = 7.0
 
 
@@ -40,6 +46,7 @@ class EchoEngine:
             if name not in OPTIONS:
                 raise InvalidInput(f"options.{name}", "unknown", f"one of {', '.join(OPTIONS)}")
         self.options = options
+        self.held: list[bytearray] = []
         self.opened = self.ended = self.sent = self.received = 0
 
     async def load(self) -> None:
@@ -57,6 +64,16 @@ class EchoEngine:
             case {"block": _}:
                 while True:
                     time.sleep(60)
+            case {"slow": seconds}:
+                await asyncio.sleep(seconds)
+        for step in range(int(self.options.get("hold", 0) or self.options.get("eat", 0)) // 10):
+            self.held.append(bytearray(os.urandom(1024) * 10 * 1024))
+            await asyncio.sleep(0.02 if "eat" in self.options and step else 0)
+
+    def crash_when(self, moment: str) -> None:
+        """Die, if this is the moment for it."""
+        if self.options.get("crash_when") == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     async def unload(self) -> None:
         pass
@@ -108,6 +125,7 @@ class EchoServicer(llm_pb2_grpc.LlmServiceServicer):
         self._engine.opened += 1
         try:
             _, data = await config_and_data(requests, llm_pb2.GenerationConfig)
+            self._engine.crash_when("stream")
             await context.send_initial_metadata((("echo-initial", "seen"),))
             context.set_trailing_metadata((("echo-trailer", "seen"), ("echo-trailer-bin", b"\x00\xff")))
             yield llm_pb2.GenerateResponse(started=llm_pb2.GenerationStarted(model=self._identity.serving(context)))
@@ -133,7 +151,13 @@ def attach(server: grpc.aio.Server, engine: EchoEngine, identity: Identity) -> N
     llm_pb2_grpc.add_LlmServiceServicer_to_server(EchoServicer(engine, identity), server)
 
 
+async def measure(engine: EchoEngine) -> dict[str, str | float]:
+    engine.crash_when("validating")
+    return {"said": "hello", "loudness": float(engine.options.get("measure", 1.0))}
+
+
 async def warm_up(engine: EchoEngine) -> None:
+    engine.crash_when("warming")
     assert [text async for text in engine.replies("hello")] == ["hello"]
 
 
@@ -143,4 +167,6 @@ SERVICE = Service(
     engines={"echo": "tests.fakes.echo:EchoEngine"},
     attach=attach,
     warm_up=warm_up,
+    interface=lambda engine: Interface(**engine.options.get("interface", {})),
+    measure=measure,
 )

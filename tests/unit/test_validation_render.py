@@ -73,8 +73,8 @@ async def measured(engine: Painter) -> dict[str, str | float]:
 async def test_a_face_is_drawn_at_rest_and_with_its_mouth_open() -> None:
     engine = Painter()
     found = await measured(engine)
-    # Half of the board is 85 above its mean, half 85 below; full range becomes 16 to 235 on the way.
-    assert found == {"size": SIZE, "contrast": pytest.approx(74, abs=3), "motion": pytest.approx(8, abs=3)}
+    # Half of the board is 85 above its mean, half 85 below; the square, 42 wide, takes away just that.
+    assert found == {"size": SIZE, "contrast": pytest.approx(85, abs=1), "motion": pytest.approx(9.2, abs=1)}
     assert engine.config == RenderConfig("mei", SIZE, ("cheekPuff", "jawOpen"))
 
 

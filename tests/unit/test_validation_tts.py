@@ -14,7 +14,7 @@ Spans = Sequence[tuple[str, int, int]]
 
 
 def tone(seconds: float = 1.0, level: float = 0.1) -> Samples:
-    return (level * np.sin(np.arange(round(seconds * RATE_HZ)) * 0.1)).astype(np.float32)
+    return np.asarray(level * np.sin(np.arange(round(seconds * RATE_HZ)) * 0.1), np.float32)
 
 
 class Tuned:

@@ -82,15 +82,22 @@ def test_face_gets_the_clause_and_only_a_window_of_frames() -> None:
     machine = make(window=4)
     machine.step(turn.TextGiven("hi"), 0.0)
     machine.step(turn.Delta("Hello there, my friend. So"), 0.1)
-    commands = machine.step(planned(0, 0, 10 * FRAME), 0.3)
-    assert kinds(commands) == ["ShowPhonemes", "MoveFace", "Advance"]
+    assert kinds(machine.step(planned(0, 0, 10 * FRAME), 0.3)) == ["MoveFace"]
+    commands = machine.step(audio(0, 8 * FRAME), 0.3)
+    assert kinds(commands) == ["ShowPhonemes", "Play", "Advance"]
     assert commands[-1] == turn.Advance(4 * FRAME)
     assert show(machine, 0) == [turn.Advance(5 * FRAME)]
 
 
+def test_face_waits_for_the_audio_that_it_moves_to() -> None:
+    machine = speaking(make(window=100))
+    assert machine.step(audio(0, FRAME + 1), 0.4)[-1] == turn.Advance(2 * FRAME)
+    assert machine.step(audio(FRAME + 1, 3 * FRAME), 0.4)[-1] == turn.Advance(5 * FRAME)
+
+
 def test_window_stops_at_what_is_known_of_the_speech() -> None:
     machine = speaking(make(window=100))
-    machine.step(turn.AudioCame(0, bytes(20)), 0.4)
+    assert machine.step(audio(0, 12 * FRAME), 0.4)[-1] == turn.Advance(10 * FRAME)
     assert show(machine, 0) == []
 
 
@@ -98,18 +105,21 @@ def test_positions_are_moved_to_where_the_reply_begins() -> None:
     machine = make(start=5 * FRAME)
     machine.step(turn.TextGiven("hi"), 0.0)
     machine.step(turn.Delta("Hello there, my friend. So"), 0.1)
-    phonemes, face, _ = machine.step(planned(0, 0, 10 * FRAME), 0.3)
-    assert isinstance(phonemes, turn.ShowPhonemes)
+    (face,) = machine.step(planned(0, 0, 10 * FRAME), 0.3)
     assert isinstance(face, turn.MoveFace)
-    assert (phonemes.start, phonemes.end, face.start) == (5 * FRAME, 15 * FRAME, 5 * FRAME)
-    assert machine.step(audio(0, 480), 0.4) == [turn.Play(5 * FRAME, bytes(960))]
+    assert (face.start, face.end) == (5 * FRAME, 15 * FRAME)
+    phonemes, play, _ = machine.step(audio(0, 480), 0.4)
+    assert phonemes == turn.ShowPhonemes(0, 5 * FRAME, 5 * FRAME + 100, (Span("h", 5 * FRAME, 5 * FRAME + 100),), ())
+    assert play == turn.Play(5 * FRAME, bytes(960))
 
 
 def test_turn_ends_on_a_frame_after_tail_and_last_picture() -> None:
     machine = speaking(make(window=100))
     machine.step(audio(0, 10 * FRAME - 100), 0.4)
-    commands = machine.step(turn.SpeechEnded(), 0.5)
+    told, *commands = machine.step(turn.SpeechEnded(), 0.5)
     end = 12 * FRAME
+    assert isinstance(told, turn.ShowPhonemes)
+    assert told.end == 10 * FRAME
     assert commands == [turn.Play(10 * FRAME - 100, bytes(2 * (end - 10 * FRAME + 100))), turn.Advance(end)]
     for frame in range(11):
         assert not any(isinstance(command, turn.Finish) for command in show(machine, frame))
@@ -123,6 +133,30 @@ def test_voice_without_phonemes_moves_the_face_by_its_audio() -> None:
     machine.step(turn.Delta("Hello there, my friend. So"), 0.1)
     assert machine.step(turn.ClausePlanned(0, 0, (), (), PLAIN), 0.2) == []
     assert kinds(machine.step(audio(0, 2 * FRAME), 0.3)) == ["Play", "MoveFaceByAudio", "Advance"]
+
+
+def test_lost_voice_leaves_nothing_of_its_plan_behind() -> None:
+    machine = make(window=100)
+    machine.step(turn.TextGiven("hi"), 0.0)
+    machine.step(turn.Delta("One two three four, five. So"), 0.1)
+    words = tuple(Span(word, i * 3 * FRAME, (i + 1) * 3 * FRAME) for i, word in enumerate(["One", "two", "three"]))
+    machine.step(turn.ClausePlanned(0, 0, words, words, PLAIN), 0.2)
+    machine.step(audio(0, 4 * FRAME), 0.3)
+    told, rest = machine.step(turn.SpeechCut(4 * FRAME), 0.4)
+    assert told == turn.ShowPhonemes(0, 3 * FRAME, 4 * FRAME, (Span("two", 3 * FRAME, 4 * FRAME),), ())
+    assert rest == turn.MoveFace(4 * FRAME, 9 * FRAME, (Span("", 4 * FRAME, 9 * FRAME),), PLAIN)
+    again = tuple(Span(word, (4 + i) * FRAME, (5 + i) * FRAME) for i, word in enumerate(["two", "three"]))
+    assert kinds(machine.step(turn.ClausePlanned(0, 4 * FRAME, again, again, PLAIN), 0.5)) == ["MoveFace"]
+    shown, *_ = machine.step(audio(4 * FRAME, 2 * FRAME), 0.6)
+    assert shown == turn.ShowPhonemes(0, 4 * FRAME, 6 * FRAME, again, again)
+    machine.step(turn.Interrupted(), 0.7)
+    assert machine.reply_text == "One two three"
+
+
+def test_lost_voice_between_clauses_changes_nothing() -> None:
+    machine = speaking(make(window=100))
+    machine.step(audio(0, 10 * FRAME), 0.4)
+    assert machine.step(turn.SpeechCut(10 * FRAME), 0.5) == []
 
 
 def test_without_a_face_the_turn_ends_with_its_audio() -> None:

@@ -88,6 +88,7 @@ def test_the_digest_of_a_folder_is_that_of_its_list(tmp_path: Path) -> None:
     assert sources.digest(folder) == expected
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").write_bytes(b"3")
+    (folder / "b" / "README.md").write_text("for people")
     assert sources.digest(folder) == expected
     (folder / "a").rename(folder / "c")
     assert sources.digest(folder) != expected

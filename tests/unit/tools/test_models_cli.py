@@ -108,6 +108,45 @@ def test_prepare_makes_it_ready(catalogs: Path, capsys: pytest.CaptureFixture[st
     assert run(catalogs, capsys, "verify", name)[0] == 0
 
 
+def test_prepare_passes_over_what_is_not_installed_unless_asked_for_it(
+    catalogs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(prepared.RECIPES, "toy", Recipe([Material("package:no_such_weights/x", SHA256)], make_toy))
+    status, [row], _ = run(catalogs, capsys, "prepare")
+    assert (status, row["state"]) == (0, "material not installed")
+    status, _, error = run(catalogs, capsys, "prepare", "toy")
+    assert status == 1
+    assert "no_such_weights" in error
+
+
+def test_fetch_takes_the_packages_of_all_materials(
+    catalogs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for half in ("first_half", "second_half"):
+        monkeypatch.setitem(packages.PINS, half, packages.installed("grpcio") or "")
+    materials = [Material(f"package:{half}/data", SHA256) for half in ("first_half", "second_half")]
+    monkeypatch.setitem(prepared.RECIPES, "toy", Recipe(materials, make_toy))
+    status, rows, _ = run(catalogs, capsys, "fetch", "toy")
+    assert (status, len(rows)) == (0, 2)
+
+
+def test_measure_prints_what_a_model_is_and_says_where_the_catalog_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"engine": "visemes", "golden": {"frames": [24, 24], "closure": [0, 1]}, "interface": {"styles": ["calm"]}}
+    (tmp_path / "animation.json").write_text(json.dumps({"face": entry}))
+    status = main(["measure", "animation", "face", "--catalog", str(tmp_path)])
+    out, error = capsys.readouterr()
+    [row] = json.loads(out)
+    assert (status, row["service"], row["model"]) == (1, "animation", "face")
+    assert set(row["golden"]) == {"frames", "jaw_open_vowel", "closure"}
+    assert row["interface"]["styles"] == ["natural", "calm", "lively"]
+    assert error.splitlines() == [
+        "animation/face: styles: the engine reports natural, calm, lively, the catalog says calm",
+        "animation/face: golden.frames: measured 25, expected 24 to 24",
+    ]
+
+
 def test_an_unknown_model_is_told_with_those_there_are(catalogs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, rows, error = run(catalogs, capsys, "verify", "nothing")
     assert (status, rows) == (1, [])

@@ -1,0 +1,71 @@
+"""A session's pictures: one for each face frame, in order, through as many render models as it takes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.continuing import Backlog, Continued, Services, continued
+from gateway.mesh import Stream, opened
+from gateway.wishes import Wishes
+from talkmesh.animation.v1 import animation_pb2
+from talkmesh.render.v1 import render_pb2
+
+PictureSink = Callable[[render_pb2.VideoFrame], Awaitable[None]]
+
+
+class Pictures:
+    """Frames to a render model, kept until their pictures have come. Made by `pictures`."""
+
+    stream: Continued[render_pb2.RenderRequest, render_pb2.RenderResponse]
+
+    def __init__(self, mesh: Services, wishes: Wishes, names: Sequence[str]) -> None:
+        self.backlog: Backlog[render_pb2.RenderRequest] = Backlog()
+        self.started = render_pb2.RenderStarted()
+        """What the first model said: the size and the portrait stay as they are for the whole call."""
+        self._mesh = mesh
+        self._config = render_pb2.RenderConfig(
+            portrait=wishes.config.portrait,
+            width=wishes.config.size,
+            height=wishes.config.size,
+            fps_numerator=wishes.clock.fps.numerator,
+            fps_denominator=wishes.clock.fps.denominator,
+            sample_rate_hz=wishes.clock.rate_hz,
+            blendshape_names=names,
+        )
+
+    def draw(self, frame: animation_pb2.FaceFrame) -> None:
+        """Queue a frame."""
+        self.backlog.add(render_pb2.RenderRequest(frame=frame))
+
+    async def run(self, on_picture: PictureSink) -> None:
+        """Take pictures until cancelled. Raises ServiceFailed, alone or in a group."""
+
+        async def take(response: render_pb2.RenderResponse) -> None:
+            # Requests for keyframes have no answer of their own.
+            frames = (index for index, sent in enumerate(self.backlog.kept, 1) if sent.HasField("frame"))
+            self.backlog.answered(next(frames, 0))
+            await on_picture(response.frame)
+
+        await self.stream.run(take)
+
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[tuple[Stream[Any, Any], Any]]:
+        """A stream that draws what has no picture yet, and begins with a keyframe."""
+        waiting = [sent for sent in self.backlog.kept if sent.HasField("frame")]
+        keyframe = render_pb2.RenderRequest(keyframe=render_pb2.KeyframeRequest())
+        self.backlog.begin_again([keyframe, *waiting] if self.started.width else waiting)
+        request = render_pb2.RenderRequest(config=self._config)
+        async with opened("render", self._mesh.render.Render(), request) as (stream, started):
+            if not self.started.width:
+                self.started.CopyFrom(started)
+                self._config.width, self._config.height = started.width, started.height
+                self._config.portrait = started.portrait
+            yield stream, started
+
+
+@asynccontextmanager
+async def pictures(mesh: Services, wishes: Wishes, names: Sequence[str]) -> AsyncIterator[Pictures]:
+    """Raises ServiceFailed when the service refuses, for example an unknown portrait."""
+    made = Pictures(mesh, wishes, names)
+    async with continued("render", made.opening, made.backlog) as made.stream:
+        yield made
