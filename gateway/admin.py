@@ -12,6 +12,7 @@ import grpc
 
 from gateway import catalog
 from gateway.control import Control, SlotChange
+from gateway.evictions import Evictions
 from gateway.observed import Observed
 from services.runtime import statuses
 from services.runtime.desired import Cause
@@ -135,12 +136,12 @@ async def administered(etcd: Etcd | None, stopping: asyncio.Event) -> AsyncItera
         await stopping.wait()
         observed.end()
 
-    async with asyncio.TaskGroup() as group:
+    async with Evictions() as evictions, asyncio.TaskGroup() as group:
         tasks = [group.create_task(let_go())]
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            yield AdminServicer(Control(etcd), observed)
+            yield AdminServicer(Control(etcd, evictions), observed)
         finally:
             for task in tasks:
                 task.cancel()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway import catalog, checks
+from gateway.evictions import Evictions
 from gateway.observed import hosts_in, served_model
 from services.runtime import desired
 from services.runtime.desired import AuditEntry, Cause, HistoryEntry, Note, SlotWish
@@ -30,7 +31,6 @@ from services.runtime.etcd import (
     mod_revision_is,
 )
 
-EVICTION_TTL_S = 60
 ATTEMPTS = 50
 LONGEST_PAUSE_S = 0.05
 
@@ -79,8 +79,9 @@ class Control:
     of things does not allow it or there is no etcd (None), EtcdAway while etcd is away, Unavailable for too many writers.
     """
 
-    def __init__(self, etcd: Etcd | None) -> None:
+    def __init__(self, etcd: Etcd | None, evictions: Evictions | None = None) -> None:
         self._connected = etcd
+        self._evictions = evictions or Evictions()
 
     async def catalog(self, service: str = "") -> catalog.Catalog:
         """The catalog of a service, or of all for ""."""
@@ -163,10 +164,13 @@ class Control:
             if wish_of(found).model == model:
                 raise Refused(f"{service} model {model!r} is wanted in slot {found.key.rpartition('/')[2]!r}")
         await self._refuse_if_served(service, model)
-        lease = await self._etcd.grant(EVICTION_TTL_S)
         unchanged = [mod_revision_is(found.key, found.mod_revision) for found in (entry, *slots)]
-        put = Put(desired.eviction_key(service, model), note.model_dump_json(), lease)
-        if not (await self._etcd.transact(unchanged, [put, audited("evict", service, model, note)])).succeeded:
+
+        def told(lease: int) -> list[Operation]:
+            put = Put(desired.eviction_key(service, model), note.model_dump_json(), lease)
+            return [put, audited("evict", service, model, note)]
+
+        if not await self._evictions.tell(self._etcd, unchanged, told):
             raise Outrun(f"a slot or the catalog entry of {service} changed just now: look again")
 
     async def preload(self, service: str, model: str, preload: bool, *, actor: str = "", reason: str = "") -> None:

@@ -50,7 +50,7 @@ class Discovery:
 
     def __init__(self, services: Mapping[str, Backends], metrics: Metrics) -> None:
         self._services = services
-        self._metrics = metrics
+        self._seen = metrics.etcd
         self._addresses: dict[str, str] = {}
         """Of each key that is there."""
 
@@ -60,17 +60,17 @@ class Discovery:
             case Snapshot(revision=revision, kvs=kvs):
                 self._addresses = {key: address for key, found in kvs.items() if (address := self._address(found))}
                 self._tell(self._services)
-                self._metrics.etcd_seen(revision)
+                self._seen.seen(revision)
             case Changes(revision=revision, events=events):
                 changed = [event.kv.key for event in events if self._changes(event.kv, event.deleted)]
                 self._tell({named(key)[0] for key in changed})
-                self._metrics.etcd_seen(revision)
+                self._seen.seen(revision)
             case Away(reason=reason):
                 log.warning("etcd is away, all hosts stay: %s", reason)
-                self._metrics.etcd_away()
+                self._seen.away()
             case Back(revision=revision):
                 log.info("etcd is back")
-                self._metrics.etcd_seen(revision)
+                self._seen.seen(revision)
 
     def _changes(self, kv: KeyValue, deleted: bool) -> bool:
         """Take note of one key; whether that makes another set of addresses."""

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime import channels
 from services.runtime.desired import STABLE
+from talkmesh.flow import FLOW_CONTROL
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 
 POLL_S = 2.0
@@ -21,6 +22,12 @@ PATIENCE_S = 3.0
 DOUBT_S = 0.5
 """How long a host is passed over after a stream to it was lost: its health watch tells the rest."""
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+
+
+# Streams to a host that does not answer any more end, instead of hanging for as long as TCP is patient. Servers do not take
+# these pings amiss: they are sent only when nothing else comes, and as long as the host is well, it answers the knocks.
+NOTICE_LOSS = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+OPTIONS = (*FLOW_CONTROL, *channels.RECONNECT, *channels.DIRECT, *NOTICE_LOSS)
 
 
 class Health(enum.Enum):
@@ -53,7 +60,7 @@ class Host:
         """`grpc_name`: what its health is asked for, so that a stranger at the same address is not taken for it."""
         self.service = service
         self.address = address
-        self.channel = channels.channel(address)
+        self.channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self.status = model_pb2.HostStatus(service=service, address=address)
         self.streams = 0
         """Open streams of this gateway."""

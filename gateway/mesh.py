@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.addresses import Places
 from gateway.backends import Backends
 from gateway.discovery import follow_etcd, follow_name
-from gateway.host import Host
+from gateway.host import Health, Host
 from gateway.metrics import Metrics
 from gateway.tap import Tap
 from services.runtime.errors import DomainError
@@ -150,9 +150,22 @@ class Mesh:
 
     def __init__(self, group: asyncio.TaskGroup, metrics: Metrics) -> None:
         self.metrics = metrics
+        self._changed = asyncio.Event()
         self.services = {
-            name: Backends(name, grpc_name, group, metrics.hosts_changed) for name, grpc_name in GRPC_NAMES.items()
+            name: Backends(name, grpc_name, group, self._hosts_changed) for name, grpc_name in GRPC_NAMES.items()
         }
+        for backends in self.services.values():
+            self.metrics.hosts_changed(backends)
+
+    def _hosts_changed(self, backends: Backends) -> None:
+        self.metrics.hosts_changed(backends)
+        self._changed.set()
+
+    async def found(self) -> None:
+        """Return once every service has a host that serves."""
+        while not all(backends.count(Health.SERVING) for backends in self.services.values()):
+            self._changed.clear()
+            await self._changed.wait()
 
     def seats(self, pins: MutableMapping[str, str]) -> Seats:
         """A session's places; `pins` remembers them for its next call."""

@@ -1,6 +1,7 @@
 """What Prometheus can ask this gateway. Labels take few values: no session, no host, no model is one."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -28,7 +29,6 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
-        self._away_since: float | None = None
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
@@ -40,6 +40,7 @@ class Metrics:
             return Histogram(name, text, namespace=NAMESPACE, registry=registry, buckets=BUCKETS_S)
 
         self.sessions = gauge("sessions", "Sessions that have a call now.")
+        self._calls = counter("calls_total", "Calls of clients by how they ended.", "code")
         self._turns = counter("turns_total", "Turns by how they ended.", "outcome")
         self._first_audio = histogram("first_audio_seconds", "From the end of the user's turn to the first audio.")
         self._first_video = histogram("first_video_seconds", "From the end of the user's turn to the first picture.")
@@ -49,10 +50,15 @@ class Metrics:
         )
         self._reopened = counter("streams_reopened_total", "Streams opened again after one.", "service", "reason")
         self._hosts = gauge("hosts", "Known hosts of a service by health.", "service", "health")
-        self._etcd_up = gauge("etcd_up", "Whether etcd is seen now; absent without etcd.")
-        self._revision = gauge("etcd_revision", "The newest etcd revision that this gateway has acted on.")
-        staleness = gauge("etcd_staleness_seconds", "How long etcd has been out of sight; 0 while it is seen.")
-        staleness.set_function(lambda: time.monotonic() - since if (since := self._away_since) is not None else 0.0)
+
+    @functools.cached_property
+    def etcd(self) -> "EtcdMetrics":
+        """What is known of etcd; absent until it is asked for, since nothing is wrong without etcd."""
+        return EtcdMetrics(self.registry)
+
+    def call_ended(self, code: str) -> None:
+        """A client's call is over: with a status, or as "CANCELLED" when the client left it."""
+        self._calls.labels(code).inc()
 
     def turn_done(self, done: conversation_pb2.TurnDone) -> None:
         """A turn came to its end."""
@@ -81,17 +87,34 @@ class Metrics:
         for health in Health:
             self._hosts.labels(backends.service, health.value).set(backends.count(health))
 
-    def etcd_seen(self, revision: int) -> None:
+
+class EtcdMetrics:
+    """How well etcd is seen."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._away_since: float | None = time.monotonic()
+        self._up = Gauge("etcd_up", "Whether etcd is seen now.", namespace=NAMESPACE, registry=registry)
+        revision = "The newest etcd revision that this gateway has acted on."
+        self._revision = Gauge("etcd_revision", revision, namespace=NAMESPACE, registry=registry)
+        staleness = "How long etcd has been out of sight; 0 while it is seen."
+        Gauge("etcd_staleness_seconds", staleness, namespace=NAMESPACE, registry=registry).set_function(self._stale_s)
+
+    def seen(self, revision: int) -> None:
         """etcd has told everything up to a revision."""
         self._away_since = None
-        self._etcd_up.set(1)
+        self._up.set(1)
         self._revision.set(revision)
 
-    def etcd_away(self) -> None:
+    def away(self) -> None:
         """etcd is out of sight."""
         if self._away_since is None:
             self._away_since = time.monotonic()
-        self._etcd_up.set(0)
+        self._up.set(0)
+
+    def _stale_s(self) -> float:
+        """Called on the thread of whoever asks."""
+        since = self._away_since
+        return 0.0 if since is None else time.monotonic() - since
 
 
 @asynccontextmanager

@@ -133,7 +133,8 @@ class Reply:
     @property
     def models(self) -> list[model_pb2.ServingModel]:
         """The models that have made the reply."""
-        return [model for stream in self._streams for model in stream.models]
+        by_service = sorted(self._streams, key=lambda stream: stream.service)
+        return [model for stream in by_service for model in stream.models]
 
     def begin(self, part: Coroutine[Any, Any, None]) -> None:
         """Run a part of the turn's work beside the others; its failure is the turn's."""

@@ -8,6 +8,8 @@ from talkmesh.errors import TalkmeshError
 from talkmesh.mesh import Mesh, freshness_name, phase_name, slot_of
 from talkmesh.model.v1 import model_pb2
 
+UNSEEING = "it does not see etcd"
+
 
 @dataclass(frozen=True)
 class HostProgress:
@@ -110,7 +112,7 @@ def progress(change: admin_pb2.SlotChange, host: model_pb2.HostStatus) -> HostPr
     """Where a host stands on its way to a change."""
     slot = slot_of(host, change.slot)
     if slot is None or max(slot.generation, slot.wanted_generation) < change.generation:
-        return HostProgress(host.instance)
+        return HostProgress(host.instance, error=UNSEEING if host.freshness == model_pb2.FRESHNESS_STALE else "")
     served = slot.generation == change.generation
     if not served and slot.wanted_generation != change.generation:
         newer, model = max((slot.wanted_generation, slot.wanted_model), (slot.generation, slot.model))

@@ -27,7 +27,7 @@ from services.runtime.lifeline import PARENT_VARIABLE, die_with_parent_if_asked
 ROOT = Path(__file__).resolve().parent.parent
 READY_S = 30.0
 STOP_S = 10.0
-POLL_S = 0.02
+POLL_S = 0.05
 ATTEMPTS = 3
 # Below the ports that the kernel gives to outgoing connections: a client that knocks at the port of an etcd that is down
 # would sooner or later be given that very port as its own, and keep etcd from coming back to it.
@@ -84,6 +84,8 @@ def arguments(data_dir: Path, ports: Ports, tls: Tls | None = None) -> list[str]
         *("--listen-client-urls", client, "--advertise-client-urls", client),
         *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"),
         *("--listen-metrics-urls", f"http://127.0.0.1:{ports.health}"),
+        # A member alone waits this long before it elects itself; there is nobody whom it could hurry.
+        *("--heartbeat-interval", "20", "--election-timeout", "100"),
         *secured,
     ]
 

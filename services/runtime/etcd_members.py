@@ -128,9 +128,18 @@ class Members:
             if ready := [member for member in order if member.is_ready()]:
                 return ready[0]
             if time.monotonic() + wait > deadline:
-                raise EtcdAway(f"no etcd can be reached at {', '.join(self._settings.endpoints)}")
+                why = await self._reason(order[0])
+                raise EtcdAway(f"no etcd can be reached at {', '.join(self._settings.endpoints)}: {why}")
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, longest)
+
+    async def _reason(self, member: Member) -> str:
+        """Why a member is not connected; only a call that fails for it can tell."""
+        try:
+            await member.maintenance.Status(rpc_pb2.StatusRequest(), timeout=LEAST_S)
+        except grpc.aio.AioRpcError as error:
+            return error.details() or error.code().name
+        return "it was not there in time"
 
     def distrust(self, member: Member) -> None:
         """Ask another one next time."""

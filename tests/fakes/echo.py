@@ -9,7 +9,8 @@
 Options for the way up: `fail` (a LoadFailed of that text), `defect` (a RuntimeError of that text), `crash` (a signal's
 name), `exit` (a code), `hang` (wait forever), `block` (the same without letting the loop run), `slow` (seconds), `hold` (MB
 of memory that it keeps) and `eat` (MB it takes, 10 at a time, a little later each time).
-Options for later: `crash_when` ("validating", "warming" or "stream"), `interface` and `measure` (what it tells then).
+Options for later: `crash_when` ("validating", "warming" or "stream"), `hold_when` (the same, for some seconds), `interface`
+and `measure` (what it tells then).
 """
 
 import asyncio
@@ -35,9 +36,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[llm_pb2.GenerateRequest]
 OPTIONS = (
     *("fail", "defect", "crash", "exit", "hang", "block", "slow", "hold", "eat"),
-    *("crash_when", "interface", "measure"),
+    *("crash_when", "hold_when", "interface", "measure"),
 )
 RETRY_AFTER_S = 7.0
+HOLD_S = 4.0
 
 
 class EchoEngine:
@@ -70,8 +72,10 @@ class EchoEngine:
             self.held.append(bytearray(os.urandom(1024) * 10 * 1024))
             await asyncio.sleep(0.02 if "eat" in self.options and step else 0)
 
-    def crash_when(self, moment: str) -> None:
-        """Die, if this is the moment for it."""
+    async def at(self, moment: str) -> None:
+        """Die or dally, if this is the moment for it."""
+        if self.options.get("hold_when") == moment:
+            await asyncio.sleep(HOLD_S)
         if self.options.get("crash_when") == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -125,7 +129,7 @@ class EchoServicer(llm_pb2_grpc.LlmServiceServicer):
         self._engine.opened += 1
         try:
             _, data = await config_and_data(requests, llm_pb2.GenerationConfig)
-            self._engine.crash_when("stream")
+            await self._engine.at("stream")
             await context.send_initial_metadata((("echo-initial", "seen"),))
             context.set_trailing_metadata((("echo-trailer", "seen"), ("echo-trailer-bin", b"\x00\xff")))
             yield llm_pb2.GenerateResponse(started=llm_pb2.GenerationStarted(model=self._identity.serving(context)))
@@ -152,12 +156,12 @@ def attach(server: grpc.aio.Server, engine: EchoEngine, identity: Identity) -> N
 
 
 async def measure(engine: EchoEngine) -> dict[str, str | float]:
-    engine.crash_when("validating")
+    await engine.at("validating")
     return {"said": "hello", "loudness": float(engine.options.get("measure", 1.0))}
 
 
 async def warm_up(engine: EchoEngine) -> None:
-    engine.crash_when("warming")
+    await engine.at("warming")
     assert [text async for text in engine.replies("hello")] == ["hello"]
 
 

@@ -151,11 +151,15 @@ async def listening(client: Etcd, prefix: str, pace: Pace | None = None, first: 
 
 @dataclass
 class Wire:
-    """A TCP connection's way to a server, which can be cut or go dumb. Used through `wired`."""
+    """A way to a server, which can be cut. Used through `wired`.
+
+    While `dumb`, nothing gets to the server or back; while `deaf`, nothing gets back.
+    """
 
     target: tuple[str, int]
     port: int = 0
     dumb: bool = False
+    deaf: bool = False
     connections: set[asyncio.Task[None]] = field(default_factory=set)
     passed: int = 0
 
@@ -177,8 +181,8 @@ class Wire:
             there, back = await asyncio.open_connection(*self.target)
             try:
                 async with asyncio.TaskGroup() as ways:
-                    ways.create_task(self._copy(reader, back))
-                    ways.create_task(self._copy(there, writer))
+                    ways.create_task(self._copy(reader, back, lambda: self.dumb))
+                    ways.create_task(self._copy(there, writer, lambda: self.dumb or self.deaf))
             finally:
                 back.transport.abort()
         except* (OSError, asyncio.CancelledError):
@@ -187,9 +191,10 @@ class Wire:
             self.connections.discard(task)
             writer.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, held: Callable[[], bool]) -> None:
         while data := await reader.read(65_536):
-            while self.dumb:
+            while held():
                 await asyncio.sleep(0.01)
             writer.write(data)
             await writer.drain()

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway import control as control_module
 from gateway.control import Control, SlotChange
+from gateway.evictions import Evictions
 from services.runtime import desired
 from services.runtime.desired import AuditEntry, HistoryEntry, SlotWish
 from services.runtime.errors import DomainError, InvalidInput, NotFound, Outrun, Refused, Unavailable
@@ -373,22 +373,27 @@ async def test_a_veto_that_nobody_can_read_is_one(etcd: Etcd) -> None:
         await Control(etcd).set_slot("tts", "joe")
 
 
-async def test_eviction_is_told_for_a_minute(etcd: Etcd) -> None:
-    control = Control(etcd)
-    await control.set_slot("tts", "heart")
-    await control.evict("tts", "joe", actor="ann", reason="room")
-    found = await etcd.get(desired.eviction_key("tts", "joe"))
-    assert found is not None
-    assert found.lease
-    assert json.loads(found.value) == {"actor": "ann", "reason": "room"}
-    assert (await audit(etcd))[-1].action == "evict"
+async def test_an_eviction_is_told_for_a_while(etcd: Etcd) -> None:
+    async with Evictions(told_s=2) as evictions:
+        await Control(etcd, evictions).evict("tts", "joe", actor="ann", reason="room")
+        found = await etcd.get(desired.eviction_key("tts", "joe"))
+        assert found is not None
+        assert found.lease
+        assert json.loads(found.value) == {"actor": "ann", "reason": "room"}
+        assert [entry.action for entry in await audit(etcd)] == ["evict"]
+        await gone(etcd, found.key)
 
 
-async def test_an_eviction_goes_by_itself(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_module, "EVICTION_TTL_S", 1)
-    await Control(etcd).evict("tts", "joe")
+async def test_an_eviction_does_not_outlive_its_gateway_for_long(etcd: Etcd) -> None:
+    async with Evictions() as evictions:
+        await Control(etcd, evictions).evict("tts", "joe")
+        assert await etcd.get(desired.eviction_key("tts", "joe"))
+    await gone(etcd, desired.eviction_key("tts", "joe"))
+
+
+async def gone(etcd: Etcd, key: str) -> None:
     deadline = time.monotonic() + WITHIN_S
-    while await etcd.get(desired.eviction_key("tts", "joe")):
+    while await etcd.get(key):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
 
@@ -440,7 +445,13 @@ async def test_while_etcd_is_away_callers_are_told_soon(mortal: LocalEtcd) -> No
     async with client_of(mortal) as etcd, control_plane(etcd) as (address, _), Admin(address) as admin:
         await admin.set_slot("tts", "joe")
         await mortal.kill()
-        for call in (lambda: admin.set_slot("tts", "heart"), admin.catalog, lambda: admin.history("tts")):
+        calls: list[Callable[[], Any]] = [
+            lambda: admin.set_slot("tts", "heart"),
+            lambda: admin.evict("tts", "heart"),
+            lambda: admin.history("tts"),
+            admin.catalog,
+        ]
+        for call in calls:
             began = time.monotonic()
             with pytest.raises(TalkmeshError) as caught:
                 await call()
@@ -453,13 +464,13 @@ async def test_while_etcd_is_away_callers_are_told_soon(mortal: LocalEtcd) -> No
 
 async def test_a_gateway_that_never_saw_etcd_says_so(mortal: LocalEtcd) -> None:
     await mortal.kill()
-    async with connected(etcd_settings(mortal.endpoint)) as etcd, control_plane(etcd) as (address, _):
-        async with Admin(address) as admin:
-            with pytest.raises(TalkmeshError, match="etcd is away") as caught:
-                await anext(admin.watch())
-            assert caught.value.code == "UNAVAILABLE"
-            await mortal.start()
-            assert (await eventually(lambda: anext(admin.watch()))).freshness == model_pb2.FRESHNESS_CURRENT
+    settings = etcd_settings(mortal.endpoint)
+    async with connected(settings) as etcd, control_plane(etcd) as (address, _), Admin(address) as admin:
+        with pytest.raises(TalkmeshError, match="etcd is away") as caught:
+            await anext(admin.watch())
+        assert caught.value.code == "UNAVAILABLE"
+        await mortal.start()
+        assert (await eventually(lambda: anext(admin.watch()))).freshness == model_pb2.FRESHNESS_CURRENT
 
 
 async def eventually(call: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import grpc
 import pytest
 from google.protobuf import json_format
 
@@ -30,6 +31,7 @@ from tools.etcd import free_port
 
 pytestmark = pytest.mark.mesh
 WITHIN_S = 15.0
+LOSS_NOTICED_S = 60.0
 CONFIG = llm_pb2.GenerateRequest(config=llm_pb2.GenerationConfig())
 
 
@@ -157,12 +159,17 @@ async def test_a_killed_hosts_sessions_go_on_at_the_other_and_it_gets_new_ones_w
 async def test_a_host_that_hangs_is_noticed_though_its_connection_stands() -> None:
     async with host("one") as one, host("two") as two, connected({"llm": Places((one.target, two.target))}) as mesh:
         await healthy(mesh, one.target, two.target)
-        one.signal(signal.SIGSTOP)
-        try:
-            await healthy(mesh, two.target)
-            assert {await serving(mesh.seats({"llm": one.target})) for _ in range(2)} == {"two"}
-        finally:
-            one.signal(signal.SIGCONT)
+        seats = mesh.seats({"llm": one.target})
+        async with opened("llm", seats.llm.Generate(), CONFIG) as (stream, _):
+            one.signal(signal.SIGSTOP)
+            try:
+                await healthy(mesh, two.target)
+                assert {await serving(seats) for _ in range(2)} == {"two"}
+                with pytest.raises(ServiceFailed) as caught:
+                    await asyncio.wait_for(stream.first(), LOSS_NOTICED_S)
+                assert caught.value.outcome.code is grpc.StatusCode.UNAVAILABLE
+            finally:
+                one.signal(signal.SIGCONT)
         await healthy(mesh, one.target, two.target)
 
 
@@ -192,7 +199,7 @@ async def test_sessions_of_a_gateway_are_spread_stay_and_survive_their_host() ->
     async with host("one") as one, host("two") as two:
         llm = f"--llm={one.target},{two.target}"
         async with gateway_process(llm) as gateway, Client(await gateway.at("listening on")) as client:
-            await until(lambda: llm_hosts_serving(client, 2), WITHIN_S)
+            await until(lambda: llm_hosts_serving(gateway, 2), WITHIN_S)
             first = [await ask(client) for _ in range(4)]
             assert sorted(model_of(done) for _, done in first) == ["one", "one", "two", "two"]
             for session_id, done in first:
@@ -203,14 +210,15 @@ async def test_sessions_of_a_gateway_are_spread_stay_and_survive_their_host() ->
                 _, again = await ask_until_answered(client, session_id)
                 assert model_of(again) == "two"
             text = await gateway.metrics()
-            assert 'talkmesh_gateway_hosts{health="serving",service="llm"} 1.0' in text
+            assert await llm_hosts_serving(gateway, 1)
+            addresses = [each.address for each in (await client.status()).services if each.service == "llm"]
+            assert addresses == sorted([one.target, two.target])
             assert 'talkmesh_gateway_turns_total{outcome="completed"} 12.0' in text
             assert "talkmesh_gateway_sessions 0.0" in text
 
 
-async def llm_hosts_serving(client: Client, count: int) -> bool:
-    found = (await client.status()).services
-    return sum(each.service == "llm" and bool(each.latency_ms) for each in found) == count
+async def llm_hosts_serving(gateway: Gateway, count: int) -> bool:
+    return f'talkmesh_gateway_hosts{{health="serving",service="llm"}} {count}.0' in await gateway.metrics()
 
 
 async def ask_until_answered(client: Client, session_id: str) -> tuple[str, TurnDone]:
@@ -226,8 +234,9 @@ async def ask_until_answered(client: Client, session_id: str) -> tuple[str, Turn
 
 
 def model_of(done: TurnDone) -> str:
-    [model] = done.models
-    return model.name
+    """The one that had all of a turn's streams."""
+    [name] = {model.name for model in done.models}
+    return name
 
 
 async def test_a_metrics_port_that_is_taken_ends_the_gateway_with_the_reason() -> None:
@@ -316,7 +325,7 @@ async def test_a_gateway_starts_while_etcd_is_away_and_finds_hosts_when_it_comes
             assert caught.value.retryable
             assert "talkmesh_gateway_etcd_up 0.0" in await gateway.metrics()
             await server.start()
-            await until(lambda: llm_hosts_serving(client, 1), WITHIN_S)
+            await until(lambda: llm_hosts_serving(gateway, 1), WITHIN_S)
             _, done = await ask(client)
             assert model_of(done) == "one"
             assert "talkmesh_gateway_etcd_up 1.0" in await gateway.metrics()

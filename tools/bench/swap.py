@@ -12,11 +12,13 @@ import sys
 from typing import Any
 
 from services.runtime.desired import SERVICES
+from services.runtime.host import leaves
 from tools.bench.machine import machine
 from tools.bench.peers import figures as peers
-from tools.bench.swapping import fakes, report
+from tools.bench.swapping import fakes, mesh, report
 from tools.bench.swapping.processes import NotReady
 from tools.bench.swapping.wishes import SwapFailed
+from tools.up import NotReady as MeshNotReady
 
 FAKE = "fake"
 FAKE_MODELS = "a,b,c,d,e,f"
@@ -28,8 +30,6 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.service == FAKE:
         found = await fakes.measure(options)
     else:
-        from tools.bench.swapping import mesh
-
         found = await mesh.measure(options)
     found["peer"] = await peers.measure(options) if options.peer else {}
     return found | {"machine": machine()}
@@ -82,6 +82,6 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     try:
         found = asyncio.run(measure(options))
-    except* (NotReady, SwapFailed) as group:
-        sys.exit(f"tools.bench swap: {'; '.join(map(str, group.exceptions))}")
+    except* (NotReady, MeshNotReady, SwapFailed) as group:
+        sys.exit(f"tools.bench swap: {'; '.join(map(str, leaves(group)))}")
     print(json.dumps(found) if options.json else report.told(found))

@@ -81,9 +81,14 @@ async def test_a_snapshot_replaces_what_was_known() -> None:
         assert addresses(mesh) == [TWO]
 
 
+async def test_without_etcd_nothing_is_said_of_it() -> None:
+    async with connected({}) as mesh:
+        assert value(mesh, "etcd_up") is None
+
+
 async def test_etcd_away_takes_nobody_away_and_shows() -> None:
     async with discovering() as (mesh, discovery):
-        assert value(mesh, "etcd_staleness_seconds") == 0
+        assert value(mesh, "etcd_up") == 0
         discovery.take(snapshot(observed(ONE, "a"), revision=4))
         assert (value(mesh, "etcd_up"), value(mesh, "etcd_revision")) == (1, 4)
         discovery.take(Away("gone fishing"))

@@ -31,7 +31,7 @@ RESIDENT = 16
 """Models that may be resident: swaps come faster than streams end, so several drain at a time."""
 FIRST_LOOK, LAST_LOOK = 5, 200
 """Swaps after which memory is looked at: the first few warm the host up."""
-TOLD_EVERY = 1
+TOLD_EVERY = 50
 
 
 @dataclass

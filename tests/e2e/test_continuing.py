@@ -1,0 +1,200 @@
+"""Models are taken away in the middle of everything, and the person who listens does not notice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+
+import numpy as np
+import pytest
+
+from gateway.audience import Audience
+from gateway.conversation import converse
+from gateway.sessions import Session
+from gateway.settings import GatewaySettings
+from gateway.wishes import Wishes
+from talkmesh.audio.v1 import audio_pb2
+from talkmesh.conversation.v1 import conversation_pb2
+from tests.fakes.mortal import NAMES, World, serving, spoken_words, value_of
+
+FRAME = 960
+REPLY = (
+    "Alpha beta gamma, delta epsilon zeta eta theta iota kappa. Lambda mu nu xi omicron pi. "
+    "Rho sigma tau upsilon phi chi psi omega."
+)
+WORDS = spoken_words(REPLY)
+ALL = conversation_pb2.Outputs(audio=True, phonemes=True, face_frames=True, video=True)
+AUDIO = conversation_pb2.Outputs(audio=True, phonemes=True)
+MICROPHONE = audio_pb2.AudioFormat(encoding=audio_pb2.ENCODING_PCM_S16LE, sample_rate_hz=16000, channels=1)
+Request = conversation_pb2.ConverseRequest
+
+
+@dataclass
+class Talk:
+    """One call of the gateway, in this process, and all that its client hears."""
+
+    world: World
+    config: conversation_pb2.ConversationConfig
+    heard: list[conversation_pb2.ConverseResponse] = field(default_factory=list)
+    requests: "asyncio.Queue[Request | None]" = field(default_factory=asyncio.Queue)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    session: Session = field(default_factory=lambda: Session("session-of-a-test"))
+
+    async def run(self) -> None:
+        settings = GatewaySettings(window_frames=6, lead_in_ms=80, tail_ms=80)
+        wishes = Wishes(self.config, settings)
+        audience = Audience(wishes, self.session, self._write)
+        async with asyncio.timeout(20):
+            await converse(self.world, wishes, self.session, audience, self._requests())
+
+    async def _write(self, response: conversation_pb2.ConverseResponse) -> None:
+        async with self.news:
+            self.heard.append(response)
+            self.news.notify_all()
+
+    async def _requests(self) -> AsyncIterator[Request]:
+        while (request := await self.requests.get()) is not None:
+            yield request
+
+    async def until(self, kind: str, count: int = 1) -> None:
+        async with asyncio.timeout(15), self.news:
+            await self.news.wait_for(lambda: len(self.all(kind)) >= count)
+
+    def ask(self, text: str = "Tell me.") -> None:
+        self.requests.put_nowait(Request(text=conversation_pb2.UserText(text=text)))
+
+    def hang_up(self) -> None:
+        self.requests.put_nowait(None)
+
+    def all(self, kind: str) -> list[conversation_pb2.ConverseResponse]:
+        return [response for response in self.heard if response.WhichOneof("event") == kind]
+
+    @property
+    def done(self) -> list[conversation_pb2.TurnDone]:
+        return [response.done for response in self.all("done")]
+
+    def models(self, turn: int = 0) -> list[str]:
+        return [model.model for model in self.done[turn].models]
+
+
+async def talked(world: World, outputs: conversation_pb2.Outputs, turns: int = 1, **config: object) -> Talk:
+    """A call that asks so many questions, one after the other."""
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=outputs, seed=3, **config))  # type: ignore[arg-type]
+        for _ in range(turns):
+            talk.ask()
+        talk.hang_up()
+        await talk.run()
+    return talk
+
+
+def audio_of(talk: Talk) -> np.ndarray:
+    """All the audio; it has no gap and no overlap."""
+    at, data = 0, b""
+    for response in talk.all("audio"):
+        assert response.audio.start_sample == at
+        data += response.audio.data
+        at += len(response.audio.data) // 2
+    return np.frombuffer(data, "<i2")
+
+
+def words_heard(samples: Sequence[int] | np.ndarray) -> list[tuple[int, int]]:
+    """The value and the length of each run of samples that is not silence."""
+    return [(int(value), len(list(run))) for value, run in groupby(samples) if value]
+
+
+def check_speech(talk: Talk, words: Sequence[str] = WORDS, generations: Sequence[int] = (1, 2, 3, 4, 5, 6, 7)) -> None:
+    """Every word is heard once, whole, in its order, and the phonemes tile the reply and say the same."""
+    samples = audio_of(talk)
+    heard = words_heard(samples)
+    assert [value for value, _ in heard] == [value_of(word) for word in words]
+    for word, (_, length) in zip(words, heard, strict=True):
+        assert length in {900 + 260 * generation + 37 * len(word) for generation in generations}
+    told = [word for response in talk.all("phonemes") for word in response.phonemes.words]
+    assert [word.word for word in told] == list(words)
+    spans = [span for response in talk.all("phonemes") for span in response.phonemes.phonemes]
+    assert all(a.end_sample == b.start_sample for a, b in pairwise(spans))
+    for span in spans:
+        assert set(samples[span.start_sample : span.end_sample].tolist()) <= {
+            value_of(span.phoneme) if span.phoneme else 0
+        }
+
+
+def check_face(talk: Talk) -> None:
+    """Every frame and every picture is there once, in order, and the face says what is heard."""
+    samples = audio_of(talk)
+    end = talk.done[-1].end_sample
+    frames = [response.face_frame for response in talk.all("face_frame")]
+    assert [frame.start_sample for frame in frames] == list(range(0, end, FRAME))
+    assert [response.video.start_sample for response in talk.all("video")] == list(range(0, end, FRAME))
+    for frame in frames:
+        value = samples[frame.start_sample]
+        assert frame.weights[NAMES.index("jawOpen")] == pytest.approx(value / 32768 if value else 0.0, abs=1e-6)
+
+
+async def test_uncut_turn_is_what_the_others_are_measured_by() -> None:
+    talk = await talked(World(REPLY), ALL)
+    check_speech(talk, generations=[1])
+    check_face(talk)
+    assert talk.done[0].reply_text == REPLY
+    assert set(talk.models()) == {"llm-1", "tts-1", "animation-1", "render-1"}
+    assert talk.done[0].reply_tokens == len(REPLY.split())
+
+
+def cut(service: str, *ends: int, **settings: object) -> World:
+    """A world in which the streams of a service end after so many responses."""
+    world = World(REPLY, **settings)  # type: ignore[arg-type]
+    world.fates[service].ends = list(ends)
+    return world
+
+
+async def cut_everywhere(service: str, outputs: conversation_pb2.Outputs, opened: int = 0) -> AsyncIterator[Talk]:
+    """Calls whose stream to a service ends after each of the responses that it has; `opened`: streams that try it first."""
+    for end in range(1, 1000):
+        world = cut(service, *[1000] * opened, end)
+        talk = await talked(world, outputs)
+        if "drained" not in world.fates[service].endings:
+            assert end > 4
+            return
+        yield talk
+
+
+async def test_voice_lost_after_any_message_says_every_word_once() -> None:
+    async for talk in cut_everywhere("tts", AUDIO, opened=1):
+        check_speech(talk)
+        assert talk.done[0].reply_text == REPLY
+
+
+async def test_face_follows_the_voice_that_is_heard() -> None:
+    for end in range(1, 70, 3):
+        talk = await talked(cut("tts", 1000, end), ALL)
+        check_speech(talk)
+        check_face(talk)
+
+
+async def test_both_voices_of_a_turn_are_named() -> None:
+    talk = await talked(cut("tts", 1000, 12), AUDIO)
+    assert talk.models() == ["llm-1", "tts-1", "tts-2"]
+
+
+async def test_writer_lost_after_any_message_writes_the_same_reply() -> None:
+    async for talk in cut_everywhere("llm", AUDIO, opened=1):
+        assert talk.done[0].reply_text == REPLY
+        assert talk.done[0].reply_tokens == len(REPLY.split())
+        check_speech(talk)
+
+
+async def test_face_lost_after_any_frame_shows_every_frame_once() -> None:
+    async for talk in cut_everywhere("animation", ALL):
+        frames = [response.face_frame.start_sample for response in talk.all("face_frame")]
+        assert frames == list(range(0, talk.done[-1].end_sample, FRAME))
+
+
+async def test_painter_lost_after_any_picture_shows_every_picture_once() -> None:
+    async for talk in cut_everywhere("render", ALL):
+        check_face(talk)
+        pictures = [response.video for response in talk.all("video")]
+        models = [picture.data.split()[1] for picture in pictures]
+        for model in (b"render-1", b"render-2"):
+            assert model not in models or pictures[models.index(model)].keyframe
+        assert len({picture.data.split()[3] for picture in pictures}) == 1
