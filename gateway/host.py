@@ -26,7 +26,11 @@ LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 
 # Streams to a host that does not answer any more end, instead of hanging for as long as TCP is patient. Servers do not take
 # these pings amiss: they are sent only when nothing else comes, and as long as the host is well, it answers the knocks.
-NOTICE_LOSS = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+NOTICE_LOSS = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+)
 OPTIONS = (*FLOW_CONTROL, *channels.RECONNECT, *channels.DIRECT, *NOTICE_LOSS)
 
 

@@ -93,11 +93,13 @@ class Watching:
         self._lost(Broken("etcd has not answered yet"))
         try:
             while True:
+                began = self._loop.time()
                 try:
                     await self._follow()
                 except* (Broken, EtcdAway, EtcdRefused) as group:
                     self._lost(first(group))
-                await asyncio.sleep(self._pause)
+                # Time that was spent waiting for etcd counts, so that it is seen soon when it comes back.
+                await asyncio.sleep(max(PAUSES_S[0], began + self._pause - self._loop.time()))
                 self._pause = min(self._pause * 2, PAUSES_S[1])
         finally:
             if self._alarm:

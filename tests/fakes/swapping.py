@@ -41,10 +41,16 @@ class Stage:
     etcd: Etcd
     folder: Path
     hosts: dict[str, Host] = field(default_factory=dict)
+    open: Talk | None = None
 
     @property
     def host(self) -> Host:
         return next(iter(self.hosts.values()))
+
+    def hang_up(self) -> None:
+        """End the stream that was left open, if there is one."""
+        if self.open:
+            self.open.call.cancel()
 
     async def add(self, model: str, **entry: Any) -> None:
         """An entry of the catalog."""

@@ -31,8 +31,8 @@ async def reach(made: Stage, phase: str) -> tuple[int, str]:
     await made.add("next", options=options)
     if phase == "draining":
         await made.etcd.put(budget_key(SERVICE), '{"models": 3}')
-        talk, _ = await made.talk()
-        await talk.say("hang")
+        made.open, _ = await made.talk()
+        await made.open.say("hang")
     generation = await made.want("next")
     if phase in HELD:
         await made.phase("next", PHASES[phase])
@@ -103,6 +103,7 @@ async def test_an_etcd_that_is_killed(phase: str) -> None:
         await made.serves("next", generation)
         await made.serves("b", await made.want("b"))
         await linear(made)
+        made.hang_up()
 
 
 async def linear(made: Stage) -> None:
