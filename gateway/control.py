@@ -90,7 +90,9 @@ class Control:
     async def history(self, service: str, slot: str = "", limit: int = 0) -> list[SlotChange]:
         """Newest first, `limit` at most; 0 is the default of `checks`."""
         service, slot, limit = checks.checked_service(service), checks.checked_slot(slot), checks.checked_limit(limit)
-        return [SlotChange(service, slot, entry) for entry in (await self._history(service, slot))[:limit]]
+        # A wish without a model, such as the one that opens a slot, left what was there.
+        wanted = [entry for entry in await self._history(service, slot) if entry.wish.model]
+        return [SlotChange(service, slot, entry) for entry in wanted[:limit]]
 
     async def set_slot(
         self,

@@ -29,7 +29,7 @@ class Evictions:
         await asyncio.gather(*self._held, return_exceptions=True)
 
     async def tell(self, etcd: Etcd, compares: Sequence[Compare], made: Callable[[int], Sequence[Operation]]) -> bool:
-        """Write what `made` makes of a lease if all of `compares` hold; whether they did. Raises EtcdAway and EtcdRefused."""
+        """Write what `made` makes of a lease if `compares` hold; whether they did. Raises EtcdAway and EtcdRefused."""
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._hold(etcd, compares, made, written))
         self._held.add(task)

@@ -23,6 +23,7 @@ from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.outcomes import DETAILS_KEY
 
 log = logging.getLogger(__name__)
+LEFT = "CANCELLED"
 Context = grpc.aio.ServicerContext[Any, conversation_pb2.ConverseResponse]
 
 
@@ -42,14 +43,28 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     async def Converse(  # type: ignore[override]
         self, request_iterator: AsyncIterator[conversation_pb2.ConverseRequest], context: Context
     ) -> None:
+        ended = "UNKNOWN"
         try:
-            await self._converse(request_iterator, context)
+            ended = await self._ended(request_iterator, context)
+        except asyncio.CancelledError:
+            ended = LEFT
+            raise
+        finally:
+            self._mesh.metrics.call_ended(aborted_as(context) or ended)
+
+    async def _ended(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> str:
+        """Serve a call; how it ended, if not by a status of ours."""
+        try:
+            await self._converse(requests, context)
         except DomainError as error:
             await end_with(context, error)
         except ClientGone:
             log.info("a client vanished")
+            return LEFT
         except BaseExceptionGroup as group:
             await self._end_with_first(context, group)
+            return LEFT
+        return "OK"
 
     async def _end_with_first(self, context: Context, group: BaseExceptionGroup[BaseException]) -> None:
         """End the call with the failure that came first of a group. Raises what is neither failure nor a lost client."""
@@ -88,9 +103,15 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         return conversation_pb2.GetStatusResponse(services=services, sessions=self._sessions.in_use)
 
 
+def aborted_as(context: Context) -> str:
+    """The name of the status that a call was ended with; empty if it was not."""
+    code: Any = context.code()
+    return next((each.name for each in grpc.StatusCode if code in (each, each.value[0]) and each.value[0]), "")
+
+
 @contextmanager
 def counted(metrics: Metrics, audience: Audience) -> Iterator[None]:
-    """Count a call, and the turn that it ends in the midst of."""
+    """Count a session in use, and the turn that its call ends in the midst of."""
     metrics.sessions.inc()
     try:
         yield

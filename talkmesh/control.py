@@ -134,14 +134,15 @@ class Admin:
         drain_s: float | None = None,
         standby_s: float | None = None,
         reason: str = "",
+        wait: bool = True,
         timeout_s: float = 120.0,
         tell: Callable[[HostProgress], None] = lambda _: None,
     ) -> Swap:
-        """Replace the model of a slot, and wait until every host of the service serves it; see `set_slot` and `served`."""
+        """Replace the model of a slot and, with `wait`, return when every host serves it; see `set_slot` and `served`."""
         change = await self.set_slot(
             service, model, slot, expected=expected, drain_s=drain_s, standby_s=standby_s, reason=reason
         )
-        return await self.served(change, timeout_s, tell)
+        return await self.served(change, timeout_s, tell) if wait else Swap(change)
 
     async def served(
         self,

@@ -90,10 +90,12 @@ class Chat:
         Raises InvalidInput for a prompt that is no conversation or does not fit.
         """
         prompts.check(prompt.messages, limits)
-        messages = self._opened(prompt.messages)
-        ids, dropped = prompts.fit(messages, self._encode, limits.context_tokens - max_tokens)
+        asked, reply = prompts.parted(prompt.messages)
+        messages, begun = self._opened(asked), self._begun(reply.rstrip())
+        ids, dropped = prompts.fit(messages, self._encode, limits.context_tokens - max_tokens - len(begun))
         prefix = self._prefix(messages[0].content if messages[0].role is Role.SYSTEM else None)
-        return Fitted(tuple(ids), len(prefix) if tuple(ids[: len(prefix)]) == prefix else 0, dropped)
+        same = len(prefix) if tuple(ids[: len(prefix)]) == prefix else 0
+        return Fitted((*ids, *begun), same, dropped, len(begun), reply[len(reply.rstrip()) :])
 
     def _opened(self, messages: Sequence[Message]) -> Sequence[Message]:
         if self._system is None or messages[0].role is Role.SYSTEM:
@@ -103,6 +105,20 @@ class Chat:
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         plain = [Message(message.role, self._harmless(message.content)) for message in messages]
         return self.tokenizer.encode(self._template.render(plain))
+
+    def _begun(self, reply: str) -> list[int]:
+        """The tokens of the beginning of a reply, as they follow on those of any prompt.
+
+        Tokenizers that mark the beginning of a text would mark it in the middle if it were encoded alone; others would join
+        its first letters with the prompt's last ones if both were encoded together.
+        """
+        if not reply:
+            return []
+        before = self._template.render([Message(Role.USER, PROBES[0])])
+        alone, together = self.tokenizer.encode(before), self.tokenizer.encode(before + self._harmless(reply))
+        if together[: len(alone)] == alone:
+            return together[len(alone) :]
+        return self.tokenizer.encode(self._harmless(reply))
 
     def _harmless(self, content: str) -> str:
         """`content` with the names of special tokens broken up, so that nobody ends a message from inside it."""

@@ -66,7 +66,8 @@ class Prompt:
     turn_id: str
     generation: int
     messages: tuple[Message, ...]
-    """Oldest first, the user's at the end; a system message can only be the first."""
+    """Oldest first, the user's at the end; a system message can only be the first. If the assistant's comes behind the
+    user's, it is the beginning of the reply."""
     arrived_s: float = 0.0
     """When it came, on the clock of time.perf_counter."""
 

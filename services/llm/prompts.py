@@ -16,6 +16,10 @@ class Fitted:
     prefix: int
     """How many of the first tokens are the same for every conversation with this system message."""
     dropped: int
+    begun: int = 0
+    """How many of the last tokens are the beginning of the reply."""
+    tail: str = ""
+    """White space at the end of that beginning. It is not among the tokens: words bring their own with them."""
 
 
 def check(messages: Sequence[Message], limits: Limits) -> None:
@@ -28,11 +32,20 @@ def check(messages: Sequence[Message], limits: Limits) -> None:
             raise InvalidInput(f"{field}.content", "it is empty", "text")
         if message.role is Role.SYSTEM and index:
             raise InvalidInput(f"{field}.role", "a system message in the middle", "system only in the first message")
-    if (last := messages[-1].role) is not Role.USER:
-        field = f"prompt.messages[{len(messages) - 1}].role"
-        raise InvalidInput(field, f"the last message is the {last.value}'s", "the user's message at the end")
+    asked, _ = parted(messages)
+    if not asked or asked[-1].role is not Role.USER:
+        index = max(0, len(asked) - 1)
+        expected = "the user's message at the end, or just before the beginning of the reply"
+        raise InvalidInput(f"prompt.messages[{index}].role", f"it is the {messages[index].role.value}'s", expected)
     if (chars := sum(len(message.content) for message in messages)) > limits.max_prompt_chars:
         raise InvalidInput("prompt.messages", f"{chars} characters", f"at most {limits.max_prompt_chars} together")
+
+
+def parted(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+    """What is to be answered, and the beginning of the reply: empty unless the last message is the assistant's."""
+    if messages[-1].role is Role.ASSISTANT:
+        return messages[:-1], messages[-1].content
+    return messages, ""
 
 
 def shortened(messages: Sequence[Message], drop: int) -> list[Message]:

@@ -50,7 +50,8 @@ class Replies:
     async def _reply(
         self, prompt: Prompt, fitted: Fitted, sampling: Sampling
     ) -> AsyncGenerator[TextDelta | Finished, None]:
-        writer = Writer(self._chat.tokenizer.decode, sampling.stop)
+        begun = fitted.ids[len(fitted.ids) - fitted.begun :]
+        writer = Writer(self._chat.tokenizer.decode, sampling.stop, begun, fitted.tail)
         reason, count = FinishReason.MAX_TOKENS, 0
         async with aclosing(self._tokens(fitted, sampling)) as tokens:
             async for token in tokens:

@@ -13,10 +13,11 @@ class Detokenizer:
     tokens that gave the last piece, one of these and all since.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], told: Sequence[int] = ()) -> None:
+        """`told` are tokens before the first, whose text is known already."""
         self._decode = decode
-        self._ids: list[int] = []
-        self._told = 0
+        self._ids = list(told)
+        self._told = len(told)
         """How many of the tokens are told in full."""
 
     def push(self, token: int) -> str:
@@ -66,12 +67,36 @@ class StopTexts:
         return next((n for n in lengths if any(stop.startswith(self._held[-n:]) for stop in self._stops)), 0)
 
 
-class Writer:
-    """The text of a reply as its tokens come."""
+class Seam:
+    """Between the beginning of a reply and its rest: white space that both bring is told once."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(decode)
+    def __init__(self, tail: str) -> None:
+        """`tail` is the white space at the end of the beginning."""
+        self._tail = tail
+
+    def push(self, text: str) -> str:
+        """What of the rest's next piece is new."""
+        while self._tail and text and text[0] == self._tail[0]:
+            self._tail, text = self._tail[1:], text[1:]
+        if text:
+            self._tail = ""
+        return text
+
+
+class Writer:
+    """The text of a reply, or of the rest of one that was begun, as its tokens come."""
+
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        stops: Sequence[str],
+        begun: Sequence[int] = (),
+        tail: str = "",
+    ) -> None:
+        """`begun` are the tokens of the reply's beginning and `tail` the white space behind it; neither is told again."""
+        self._detokenizer = Detokenizer(decode, begun)
         self._stops = StopTexts(stops)
+        self._seam = Seam(tail)
 
     @property
     def stopped(self) -> bool:
@@ -80,8 +105,8 @@ class Writer:
 
     def push(self, token: int) -> str:
         """What can be told now that `token` has come; often nothing."""
-        return self._stops.push(self._detokenizer.push(token))
+        return self._seam.push(self._stops.push(self._detokenizer.push(token)))
 
     def rest(self) -> str:
         """What remains to be told when no token follows."""
-        return self._stops.push(self._detokenizer.rest()) + self._stops.rest()
+        return self._seam.push(self._stops.push(self._detokenizer.rest()) + self._stops.rest())

@@ -37,7 +37,7 @@ class Pace:
     life_s: float = 5.0  # between two questions for a sign of life
     answer_s: float = 2.0  # that an answer may take
     listing_s: float = 60.0  # between two listings
-    settle_s: float = 2.0  # that events may lag behind a listing
+    settle_s: float = 2.0  # without an event, while a listing shows more than was told
 
 
 class Silent(Broken):
@@ -188,14 +188,22 @@ class Watching:
         """Return when everything that etcd has now has been delivered. Raises Broken when that does not come to be."""
         known = mirror.revision
         listing = await self._listing()
-        deadline = self._loop.time() + self._pace.settle_s
-        while listing.revision < known or not mirror.agrees(listing):
-            if listing.revision < known or self._loop.time() > deadline:
-                self._mirror = None
-                raise Broken("etcd has something else than it has told")
-            await asyncio.sleep(LOOK_S)
+        # The majority never goes back: if it has, it is not the etcd that it was.
+        wrong = listing.revision < known
+        while not wrong and not mirror.agrees(listing):
+            wrong = not await self._moves(mirror)
+        if wrong:
+            self._mirror = None
+            raise Broken("etcd has something else than it has told")
         mirror.settled(listing.revision)
         self._found(listing.revision)
+
+    async def _moves(self, mirror: Mirror) -> bool:
+        """Whether events come in, told as soon as one has."""
+        revision, deadline = mirror.revision, self._loop.time() + self._pace.settle_s
+        while mirror.revision == revision and self._loop.time() < deadline:
+            await asyncio.sleep(LOOK_S)
+        return mirror.revision != revision
 
     async def _listing(self) -> Listing:
         response = await self._range()
@@ -227,9 +235,8 @@ class Watching:
             self._outbox.tell(Back(revision))
 
 
-def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error in a group of groups."""
-    error: BaseException = group
+def first(error: BaseException) -> BaseException:
+    """The error itself, or the first in a group of groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -250,4 +257,5 @@ async def watched(members: Members, prefix: str, pace: Pace) -> AsyncIterator[He
 
 def ended(task: asyncio.Task[None]) -> BaseException:
     """Why a watch is over, which should not be as long as its client is open."""
-    return (None if task.cancelled() else task.exception()) or RuntimeError("the watch was ended")
+    error = None if task.cancelled() else task.exception()
+    return first(error) if error else RuntimeError("the watch was ended")

@@ -32,7 +32,20 @@ RELATIONS = {
     ">": rpc_pb2.Compare.GREATER,
     "<": rpc_pb2.Compare.LESS,
 }
-AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+# The statuses with which etcd says no, and has done nothing. Any other one may come after it has: "context deadline
+# exceeded" is sent as UNKNOWN, for one.
+REFUSALS = (
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
 # What etcd says, in words rather than in its status, when a token is not good (any more) but a new one may be.
 TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
@@ -107,7 +120,7 @@ def wants_new_token(error: grpc.aio.AioRpcError) -> bool:
 def domain_error(error: grpc.aio.AioRpcError, what: str, writes: bool) -> EtcdAway | EtcdRefused:
     """What went wrong with `what`, for a person: "put of '/a'"."""
     code, said = error.code(), (error.details() or "no reason given").removeprefix("etcdserver: ")
-    if code in AWAY or "too many requests" in said:
+    if code not in REFUSALS or "too many requests" in said:
         return EtcdAway(f"{what}: etcd does not answer ({code.name}: {said})", maybe_applied=writes)
     message = f"{what}: etcd refuses: {said}"
     if "space exceeded" in said:

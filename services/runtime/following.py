@@ -21,6 +21,7 @@ from talkmesh.model.v1 import model_pb2
 OBSERVED = f"{PREFIX}observed/"
 FIRST_ANSWER_S = 2.0
 SAVE_INTERVAL_S = 60.0
+LOOK_S = 0.5
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +71,6 @@ class Following:
         self._path = kept
         self._desired = Desired(controller.service.name)
         self._recorder = Recorder(etcd, controller.service.name)
-        self._unsaved = asyncio.Event()
         self._heard = asyncio.Event()
         self.freshness = model_pb2.FRESHNESS_STALE
         self.stale_since: float | None = time.monotonic()
@@ -158,7 +158,6 @@ class Following:
 
     def _changed(self) -> None:
         self._controller.want(self._desired)
-        self._unsaved.set()
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 
@@ -183,25 +182,28 @@ class Following:
         self._controller.want(self._desired)
 
     async def _keep_saved(self, path: Path) -> None:
+        """Keep what matters at a start as soon as it changes, and the rest now and then."""
+        saved, saved_at = state.State(), 0.0
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._unsaved.wait(), SAVE_INTERVAL_S)
-            self._unsaved.clear()
-            if self._heard.is_set():
-                await self._save(path)
-                # Which model came to serve is known a moment later.
-                await asyncio.sleep(1.0)
+            known = self._known()
+            urgent = known.model_copy(update={"revision": saved.revision, "usage": saved.usage, "sizes": saved.sizes})
+            if self._heard.is_set() and (urgent != saved or time.monotonic() - saved_at > SAVE_INTERVAL_S):
+                await self._save(path, known)
+                saved, saved_at = known, time.monotonic()
+            await asyncio.sleep(LOOK_S)
 
-    async def _save(self, path: Path) -> None:
+    def _known(self) -> state.State:
         controller = self._controller
         serving = {name: slot.serving.resident.model for name, slot in controller.slots.items() if slot.serving}
-        known = state.State(
+        return state.State(
             revision=self._desired.revision,
             values=[state.kept(kv) for kv in self._desired.kept.values()],
             serving=serving or controller.last_good,
-            sizes=controller.sizes,
+            sizes=dict(controller.sizes),
             usage=controller.usage.dump(),
         )
+
+    async def _save(self, path: Path, known: state.State) -> None:
         try:
             await asyncio.to_thread(state.write, path, known)
             self.disk_problem = None
@@ -209,4 +211,4 @@ class Following:
             # Serving goes on; only a start without etcd would miss what could not be kept.
             self.disk_problem = Problem("", "state", f"what is known could not be kept on disk: {error.strerror}")
             log.error("%s", self.disk_problem.reason)
-            controller.bell.ring()
+            self._controller.bell.ring()

@@ -10,7 +10,7 @@ from talkmesh.commands.options import WELL, Commands, command, takes_json
 from talkmesh.control import RECONNECT_S, Admin
 from talkmesh.errors import TalkmeshError
 from talkmesh.mesh import Mesh
-from talkmesh.terminal import Terminal
+from talkmesh.terminal import Terminal, clean
 from talkmesh.watching import changes_json, changes_text, mesh_table
 
 
@@ -21,18 +21,20 @@ def add(commands: Commands) -> None:
 
 async def watch(options: argparse.Namespace) -> int:
     """Show the mesh until interrupted. A gateway that goes away is waited for, but not one that never came."""
-    terminal, shown = Terminal(), Mesh()
+    terminal, shown, away = Terminal(), Mesh(), False
     async with Admin(options.address) as admin:
         while True:
             try:
                 async with contextlib.aclosing(admin.watch()) as states:
                     async for mesh in states:
                         show(terminal, shown, mesh, options.json)
-                        shown = mesh
+                        shown, away = mesh, False
             except TalkmeshError as error:
                 if not shown.freshness or error.code != "UNAVAILABLE":
                     raise
-                sys.stderr.write("" if terminal.live else f"talkmesh: {error}\n")
+                if not (away or terminal.live):
+                    sys.stderr.write(f"talkmesh: {clean(str(error))}; waiting for it\n")
+                away = True
                 draw(terminal, shown, f"gateway away: {error}", options.json)
                 await asyncio.sleep(error.retry_after_s or RECONNECT_S)
     return WELL

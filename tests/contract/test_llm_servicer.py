@@ -207,7 +207,8 @@ GOOD = prompt((USER, "hi"))
         ([config(), prompt((USER, ""))], "prompt.messages[0].content"),
         ([config(), prompt((llm_pb2.ROLE_UNSPECIFIED, "hi"))], "prompt.messages[0].role"),
         ([config(), prompt((9, "hi"))], "prompt.messages[0].role"),
-        ([config(), prompt((USER, "hi"), (ASSISTANT, "hello"))], "prompt.messages[1].role"),
+        ([config(), prompt((ASSISTANT, "hello"))], "prompt.messages[0].role"),
+        ([config(), prompt((USER, "hi"), (ASSISTANT, "hello"), (ASSISTANT, "you"))], "prompt.messages[1].role"),
         ([config(), prompt((USER, "hi"), (SYSTEM, "be kind"), (USER, "hi"))], "prompt.messages[1].role"),
         ([config(), prompt((USER, "x" * 201))], "prompt.messages"),
         ([config(), prompt((USER, "x" * 31))], "prompt.messages"),
@@ -307,6 +308,15 @@ async def test_the_real_model_answers_two_turns(real: Counting) -> None:
     _, *responses = await answers([config(), first, follow_up], real)
     assert text_of(responses).startswith(reply)
     assert [response.finished.turn_id for response in responses if response.HasField("finished")] == ["a", "b"]
+
+
+async def test_the_real_model_goes_on_with_a_reply(real: Counting) -> None:
+    question = (USER, "What is the capital of France?")
+    _, *responses = await answers([config(temperature=0), prompt(question)], real)
+    reply = text_of(responses)
+    begun = reply[: reply.index("Paris")]
+    _, *responses = await answers([config(temperature=0), prompt(question, (ASSISTANT, begun))], real)
+    assert begun + text_of(responses) == reply
 
 
 async def until(holds: Callable[[], bool]) -> None:

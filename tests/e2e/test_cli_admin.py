@@ -321,11 +321,14 @@ async def test_watch_goes_on_when_the_gateway_comes_back(etcd: Etcd) -> None:
     async with control_plane(etcd) as (address, _):
         process = await started(address, "watch", "--json")
         await line_with(process, "tts-1")
+    await asyncio.sleep(2.5)
     async with control_plane(etcd, int(address.rpartition(":")[2])):
         await host.serve("joe", 5)
         assert json.loads(await line_with(process, "tts-1"))["slots"][0]["model"] == "joe"
         process.send_signal(signal.SIGINT)
-        assert (await ended(process))[0] == 130
+        code, _, err = await ended(process)
+        assert code == 130
+        assert len(err.splitlines()) == 1, "an outage is told once"
 
 
 async def test_watch_into_a_pipe_that_closes(gateway: str, etcd: Etcd) -> None:

@@ -5,17 +5,22 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
+import grpc
 import numpy as np
 import pytest
 
 from gateway.audience import Audience
+from gateway.continuing import MOST_REOPENINGS
 from gateway.conversation import converse
+from gateway.mesh import ServiceFailed
+from gateway.motion import FADE_FRAMES
+from gateway.servicer import first_leaf
 from gateway.sessions import Session
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2
-from tests.fakes.mortal import NAMES, World, serving, spoken_words, value_of
+from tests.fakes.mortal import NAMES, SERVICES, World, serving, spoken_words, value_of
 
 FRAME = 960
 REPLY = (
@@ -113,7 +118,8 @@ def check_speech(talk: Talk, words: Sequence[str] = WORDS, generations: Sequence
     told = [word for response in talk.all("phonemes") for word in response.phonemes.words]
     assert [word.word for word in told] == list(words)
     spans = [span for response in talk.all("phonemes") for span in response.phonemes.phonemes]
-    assert all(a.end_sample == b.start_sample for a, b in pairwise(spans))
+    gaps = [b.start_sample for a, b in pairwise(spans) if a.end_sample != b.start_sample]
+    assert gaps == [done.start_sample for done in talk.done[1:]]
     for span in spans:
         assert set(samples[span.start_sample : span.end_sample].tolist()) <= {
             value_of(span.phoneme) if span.phoneme else 0
@@ -198,3 +204,151 @@ async def test_painter_lost_after_any_picture_shows_every_picture_once() -> None
         for model in (b"render-1", b"render-2"):
             assert model not in models or pictures[models.index(model)].keyframe
         assert len({picture.data.split()[3] for picture in pictures}) == 1
+
+
+async def test_two_voices_lost_in_one_turn() -> None:
+    for ends in ((1000, 8, 9), (1000, 20, 1), (1000, 20, 4, 6)):
+        talk = await talked(cut("tts", *ends), ALL)
+        check_speech(talk)
+        check_face(talk)
+        assert [model for model in talk.models() if "tts" in model] == [f"tts-{n + 1}" for n in range(len(ends))]
+
+
+async def test_everything_lost_at_once() -> None:
+    world = World(REPLY)
+    for service, ends in {"llm": [1000, 9], "tts": [1000, 17], "animation": [20], "render": [15, 9]}.items():
+        world.fates[service].ends = ends
+    talk = await talked(world, ALL)
+    check_speech(talk)
+    assert talk.done[0].reply_text == REPLY
+    for kind in ("face_frame", "video"):
+        starts = [getattr(response, kind).start_sample for response in talk.all(kind)]
+        assert starts == list(range(0, talk.done[0].end_sample, FRAME))
+    assert set(talk.models()) == {
+        *("llm-1", "llm-2", "tts-1", "tts-2"),
+        *("animation-1", "animation-2", "render-1", "render-2", "render-3"),
+    }
+
+
+@pytest.mark.parametrize("service", ["llm", "tts", "animation", "render"])
+async def test_a_stream_that_is_drained_again_and_again_fails_the_turn(service: str) -> None:
+    ends = [1000, *[1] * 20] if service in ("llm", "tts") else [1] * 20
+    world = cut(service, *ends)
+    with pytest.raises(BaseExceptionGroup) as failed:
+        await talked(world, ALL)
+    error = first_leaf(failed.value)
+    assert isinstance(error, ServiceFailed)
+    assert (error.service, error.outcome.code) == (service, grpc.StatusCode.UNAVAILABLE)
+    tried = 1 if service in ("llm", "tts") else 0
+    assert world.fates[service].opened == tried + 1 + MOST_REOPENINGS
+
+
+async def test_voice_that_tells_no_words_is_cut_between_clauses() -> None:
+    for end in range(1, 60, 2):
+        talk = await talked(cut("tts", 1000, end, knows_words=False), ALL)
+        assert [value for value, _ in words_heard(audio_of(talk))] == [value_of(word) for word in WORDS]
+
+
+async def test_voice_that_the_next_model_does_not_have_becomes_its_own() -> None:
+    world = cut("tts", 1000, 12, voices=[["ann", "bob"], ["carl"], ["bob"]])
+    talk = await talked(world, AUDIO, turns=2, voice="bob")
+    check_speech(talk, [*WORDS, *WORDS])
+    asked = [
+        (model, request.config.voice) for model, request in world.fates["tts"].requests if request.HasField("config")
+    ]
+    assert asked == [(1, "bob"), (1, "bob"), (2, "bob"), (2, ""), (2, "")]
+    assert talk.models(1) == ["llm-1", "tts-2"]
+
+
+async def test_unknown_voice_is_an_error_when_the_call_opens() -> None:
+    with pytest.raises(BaseExceptionGroup) as failed:
+        await talked(World(REPLY, voices=[["ann"]]), AUDIO, voice="bob")
+    error = first_leaf(failed.value)
+    assert isinstance(error, ServiceFailed)
+    assert error.outcome.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_pictures_keep_their_size_and_portrait() -> None:
+    talk = await talked(cut("render", 20, sizes=[64, 128]), ALL)
+    looks = {(picture.video.data.split()[2], picture.video.data.split()[3]) for picture in talk.all("video")}
+    assert looks == {(b"64", b"portrait-1")}
+    assert [response.started.width for response in talk.all("started")] == [64]
+
+
+async def test_face_keeps_its_names_and_does_not_jump() -> None:
+    other = ("browInnerUp", "tongueOut", "jawOpen")
+    talk = await talked(cut("animation", 30, names=[NAMES, other]), ALL)
+    frames = [response.face_frame for response in talk.all("face_frame")]
+    assert list(talk.all("started")[0].started.blendshape_names) == list(NAMES)
+    brows = [frame.weights[NAMES.index("browInnerUp")] for frame in frames]
+    yaws = [frame.head.yaw for frame in frames]
+    assert (brows[28], yaws[28]) == (pytest.approx(0.2), 10)
+    assert (brows[29 + FADE_FRAMES], yaws[29 + FADE_FRAMES]) == (pytest.approx(0.4), 20)
+    assert all(abs(b - a) < 0.05 for a, b in pairwise(brows))
+    assert all(0 <= b - a < 2.5 for a, b in pairwise(yaws))
+    assert all(frame.weights[NAMES.index("mouthClose")] == 0 for frame in frames)
+    samples = audio_of(talk)
+    for frame in frames[30 + FADE_FRAMES :]:
+        value = samples[frame.start_sample]
+        assert frame.weights[0] == pytest.approx(value / 32768 if value else 0, abs=1e-6)
+
+
+async def test_calls_long_streams_move_to_the_next_model_between_turns() -> None:
+    world = World(REPLY)
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=ALL, input=MICROPHONE, seed=3))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk.run())
+            talk.ask()
+            await talk.until("done")
+            world.swap(*SERVICES)
+            talk.ask()
+            await talk.until("done", 2)
+            talk.hang_up()
+    assert set(talk.models(0)) == {f"{service}-1" for service in SERVICES}
+    assert set(talk.models(1)) == {f"{service}-2" for service in SERVICES}
+    assert all("drained" not in world.fates[service].endings for service in SERVICES)
+    check_speech(talk, [*WORDS, *WORDS])
+    frames = [response.face_frame.start_sample for response in talk.all("face_frame")]
+    assert frames == [response.video.start_sample for response in talk.all("video")]
+    assert frames == list(range(0, talk.done[1].end_sample, FRAME))
+
+
+async def test_idle_call_is_moved_when_the_deadline_comes() -> None:
+    world = World(REPLY)
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=ALL, input=MICROPHONE, seed=3))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk.run())
+            talk.ask()
+            await talk.until("done")
+            for _ in range(3):
+                world.swap("asr", "animation", "render")
+                world.drain("asr", "animation", "render")
+                await asyncio.sleep(0.1)
+            talk.ask()
+            await talk.until("done", 2)
+            talk.hang_up()
+    assert {"asr-4", "animation-4", "render-4"} < set(talk.models(1))
+    assert world.fates["render"].endings == ["drained"] * 3 + ["cancelled"]
+
+
+async def test_interrupted_turn_closes_on_the_next_model() -> None:
+    for end in range(8, 30, 5):
+        world = cut("animation", end)
+        world.fates["render"].ends = [end - 2]
+        async with serving(world):
+            talk = Talk(world, conversation_pb2.ConversationConfig(outputs=ALL, seed=3))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(talk.run())
+                talk.ask()
+                await talk.until("video", end - 4)
+                talk.requests.put_nowait(Request(interrupt=conversation_pb2.Interrupt()))
+                await talk.until("done")
+                talk.ask()
+                await talk.until("done", 2)
+                talk.hang_up()
+        frames = [response.face_frame.start_sample for response in talk.all("face_frame")]
+        assert frames == list(range(0, talk.done[1].end_sample, FRAME))
+        assert [response.video.start_sample for response in talk.all("video")] == frames
+        assert talk.done[1].reply_text == REPLY

@@ -1,6 +1,7 @@
 """One etcd for all of these tests: starting one takes longer than most of them."""
 
 from collections.abc import AsyncIterator
+from signal import Signals
 
 import pytest_asyncio
 
@@ -20,6 +21,7 @@ async def etcd(shared: LocalEtcd) -> LocalEtcd:
     """An etcd that runs, whatever the test before has done to it."""
     if not shared.running:
         await shared.start()
+    shared.signal(Signals.SIGCONT)
     return shared
 
 

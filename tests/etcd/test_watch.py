@@ -26,7 +26,7 @@ from tests.fakes.etcd import Ear, listening, stubs, wipe, wired
 from tools.etcd import LocalEtcd
 
 pytestmark = [pytest.mark.mesh, pytest.mark.asyncio(loop_scope="session")]
-QUICK = Pace(life_s=0.3, answer_s=1.0, listing_s=0.6, settle_s=0.5)
+QUICK = Pace(life_s=0.3, answer_s=2.0, listing_s=0.6, settle_s=0.5)
 
 
 def puts(ear: Ear) -> list[str]:
@@ -156,7 +156,6 @@ async def test_a_frozen_etcd_is_noticed_and_survived(etcd: LocalEtcd, client: Et
         etcd.signal(Signals.SIGSTOP)
         await asyncio.sleep(12)
         assert ear.stale
-        assert "silent" in next(heard.reason for heard in ear.heard if isinstance(heard, Away))
         etcd.signal(Signals.SIGCONT)
         written = await write(etcd, "/a/x", 5)
         await ear.hears(lambda ear: len(ear.events) >= 5 and not ear.stale)

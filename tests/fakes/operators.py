@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from gateway.admin import administered
 from services.runtime import channels, desired
-from services.runtime.etcd import Etcd
+from services.runtime.etcd import Compare, Etcd, EtcdAway, Operation, Transaction
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.model.v1 import model_pb2
 
@@ -105,3 +105,38 @@ class Told:
 
     async def leave(self) -> None:
         await self.etcd.delete(desired.observed_key(self.service, self.instance))
+
+
+class Meanwhile(Etcd):
+    """A real etcd where something happens just before the first transaction that matters: the interleaving one fears."""
+
+    def __init__(self, etcd: Etcd, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(etcd._members)
+        self._happens: Callable[[], Awaitable[object]] | None = happens
+
+    async def transact(
+        self, compares: Sequence[Compare], then: Sequence[Operation], otherwise: Sequence[Operation] = ()
+    ) -> Transaction:
+        happens, self._happens = self._happens, None
+        if happens:
+            await happens()
+        return await super().transact(compares, then, otherwise)
+
+
+class Lossy(Etcd):
+    """A real etcd whose first answer to a transaction is lost, after it was applied or before it arrived."""
+
+    def __init__(self, etcd: Etcd, applied: bool) -> None:
+        super().__init__(etcd._members)
+        self._applied = applied
+        self._lost = False
+
+    async def transact(
+        self, compares: Sequence[Compare], then: Sequence[Operation], otherwise: Sequence[Operation] = ()
+    ) -> Transaction:
+        if self._lost:
+            return await super().transact(compares, then, otherwise)
+        self._lost = True
+        if self._applied:
+            await super().transact(compares, then, otherwise)
+        raise EtcdAway("the answer was lost", maybe_applied=True)

@@ -142,12 +142,14 @@ async def stage(
     first: str = "a",
     clean: bool = True,
     environment: Mapping[str, str] | None = None,
+    quota_bytes: int = 0,
 ) -> AsyncIterator[Stage]:
     """An etcd, its catalog, and hosts "one", "two", … that serve `first`."""
     folder = Path(tempfile.mkdtemp(prefix="tm-stage-"))
     try:
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(running_etcd(folder / "etcd"))
+            extra = ("--quota-backend-bytes", str(quota_bytes)) if quota_bytes else ()
+            server = await stack.enter_async_context(running_etcd(folder / "etcd", extra=extra))
             etcd = await stack.enter_async_context(connected(etcd_settings(server.endpoint)))
             made = Stage(server, etcd, folder)
             for name, entry in (catalog or {name: {} for name in PARROTS}).items():

@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from talkmesh import TalkmeshError
 from talkmesh.control import Admin
 from talkmesh.mesh import Mesh
 from talkmesh.model.v1 import model_pb2
-from tests.fakes.operators import CATALOG, Told, control_plane, write_catalog
+from tests.fakes.operators import CATALOG, Lossy, Meanwhile, Told, control_plane, write_catalog
 from tools.etcd import LocalEtcd, running_etcd
 
 WITHIN_S = 20.0
@@ -321,23 +321,6 @@ async def test_rollback_without_a_past_is_refused(etcd: Etcd) -> None:
     assert (await wanted(etcd))[0] == "joe"
 
 
-async def test_two_rollbacks_at_once_do_not_bring_the_bad_model_back(etcd: Etcd) -> None:
-    for model in ("heart", "joe"):
-        await Control(etcd).set_slot("tts", model)
-    outcomes = await asyncio.gather(
-        *(Control(etcd).roll_back("tts", actor=f"operator {i}") for i in range(6)), return_exceptions=True
-    )
-    won = [each for each in outcomes if isinstance(each, SlotChange)]
-    # Whoever looks only after another has been done sees a slot at rest, and is right to go back from there.
-    assert len(won) >= 1
-    assert all(isinstance(each, SlotChange | Outrun) for each in outcomes)
-    rolled = [entry for entry in await history(etcd) if entry.wish.reason]
-    assert [entry.wish.reason for entry in rolled] == [
-        f"rollback of generation {entry.generation_before}" for entry in rolled
-    ]
-    assert len(rolled) == len(won)
-
-
 async def test_a_vetoed_model_is_in_no_slot_until_it_is_let_in_again(etcd: Etcd) -> None:
     control = Control(etcd)
     await control.set_slot("tts", "joe")
@@ -356,6 +339,97 @@ async def test_a_vetoed_model_is_in_no_slot_until_it_is_let_in_again(etcd: Etcd)
     await control.set_veto("tts", "joe", False, actor="ann")
     await control.set_slot("tts", "joe")
     assert [entry.action for entry in await audit(etcd)] == ["set slot", "veto", "set slot", "unveto", "set slot"]
+
+
+async def test_a_veto_in_the_midst_of_a_wish_wins(etcd: Etcd) -> None:
+    control = Control(etcd)
+    await control.set_slot("tts", "heart")
+    late = Control(Meanwhile(etcd, lambda: control.set_veto("tts", "joe", True, actor="guard")))
+    with pytest.raises(Refused, match="guard"):
+        await late.set_slot("tts", "joe")
+    assert (await wanted(etcd))[0] == "heart"
+    assert len(await history(etcd)) == 1
+
+
+async def test_a_model_that_goes_in_the_midst_of_a_wish_is_not_wanted(etcd: Etcd) -> None:
+    await Control(etcd).set_slot("tts", "heart")
+    late = Control(Meanwhile(etcd, lambda: etcd.delete(desired.model_key("tts", "joe"))))
+    with pytest.raises(NotFound, match="known: ann, heart"):
+        await late.set_slot("tts", "joe")
+    with pytest.raises(Outrun):
+        gone = Meanwhile(etcd, lambda: etcd.delete(desired.model_key("tts", "ann")))
+        await Control(gone).set_veto("tts", "ann", True)
+    assert (await wanted(etcd))[0] == "heart"
+
+
+async def test_who_comes_second_goes_on_from_the_first_or_is_told(etcd: Etcd) -> None:
+    control = Control(etcd)
+    await control.set_slot("tts", "heart")
+    late = Control(Meanwhile(etcd, lambda: control.set_slot("tts", "ann", actor="first")))
+    with pytest.raises(Outrun, match=r"wants 'ann' .* by first"):
+        await late.set_slot("tts", "joe", expected="heart")
+    later = Control(Meanwhile(etcd, lambda: control.set_slot("tts", "heart", actor="second")))
+    change = await later.set_slot("tts", "joe")
+    assert (change.entry.model_before, change.entry.generation_before) == ("heart", change.entry.generation - 1)
+    assert [entry.wish.model for entry in await history(etcd)] == ["heart", "ann", "heart", "joe"]
+
+
+async def test_who_opens_a_slot_second_knows_what_came_first(etcd: Etcd) -> None:
+    late = Control(Meanwhile(etcd, lambda: Control(etcd).set_slot("tts", "ann")))
+    with pytest.raises(Outrun, match="'ann'"):
+        await late.set_slot("tts", "joe", expected="")
+    assert [entry.wish.model for entry in await history(etcd)] == ["ann"]
+
+
+async def test_two_rollbacks_at_once_do_not_bring_the_bad_model_back(etcd: Etcd) -> None:
+    control = Control(etcd)
+    for model in ("heart", "joe"):
+        await control.set_slot("tts", model)
+    late = Control(Meanwhile(etcd, lambda: control.roll_back("tts", actor="first")))
+    with pytest.raises(Outrun, match=r"wants 'heart' .* by first"):
+        await late.roll_back("tts", actor="second")
+    assert (await wanted(etcd))[0] == "heart"
+
+
+async def test_a_model_that_is_wanted_in_the_midst_of_its_eviction_stays(etcd: Etcd) -> None:
+    control = Control(etcd)
+    await control.set_slot("tts", "heart")
+    async with Evictions() as evictions:
+        late = Control(Meanwhile(etcd, lambda: control.set_slot("tts", "joe")), evictions)
+        with pytest.raises(Outrun):
+            await late.evict("tts", "joe")
+    assert await etcd.get(desired.eviction_key("tts", "joe")) is None
+
+
+async def test_preload_undoes_nothing_that_was_written_meanwhile(etcd: Etcd) -> None:
+    written = {"engine": "vits", "load_timeout_s": 9}
+    late = Meanwhile(etcd, lambda: etcd.put(desired.model_key("tts", "joe"), json.dumps(written)))
+    await Control(late).preload("tts", "joe", True)
+    found = await etcd.get(desired.model_key("tts", "joe"))
+    assert found is not None
+    assert json.loads(found.value) == {**written, "preload": True}
+    vetoed = Meanwhile(etcd, lambda: Control(etcd).set_veto("tts", "ann", True))
+    with pytest.raises(Refused, match="vetoed"):
+        await Control(vetoed).preload("tts", "ann", True)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_lost_answer_is_no_second_generation(etcd: Etcd, applied: bool) -> None:
+    before = (await Control(etcd).set_slot("tts", "heart")).entry.generation
+    change = await Control(Lossy(etcd, applied)).set_slot("tts", "joe", expected="heart")
+    assert change.entry.generation == before + 1
+    assert [entry.generation for entry in await history(etcd)] == [before, before + 1]
+    assert await wanted(etcd) == ("joe", before + 1)
+
+
+async def test_history_leaves_out_what_wanted_no_model(etcd: Etcd) -> None:
+    control = Control(etcd)
+    change = await control.set_slot("tts", "joe")
+    empty = HistoryEntry(wish=SlotWish(), generation=change.entry.generation - 1, at_ms=1, via="etcd")
+    key = desired.history_key("tts", "stable", empty.generation)
+    await etcd.put(key, empty.model_dump_json())
+    await etcd.put(desired.history_key("tts", "stable", 3), "broken")
+    assert [each.entry for each in await control.history("tts")] == [change.entry]
 
 
 async def test_vetoes_of_nothing_are_noticed(etcd: Etcd) -> None:
@@ -629,3 +703,14 @@ async def test_swap_outlives_a_gateway_that_is_restarted(etcd: Etcd) -> None:
         async with control_plane(etcd, port):
             await host.serve("joe", change.generation)
             assert (await waiting).done
+
+
+async def test_watches_do_not_keep_a_gateway_from_stopping(etcd: Etcd) -> None:
+    async with AsyncExitStack() as stack:
+        async with control_plane(etcd) as (address, _):
+            admin = await stack.enter_async_context(Admin(address))
+            states = admin.watch()
+            await anext(states)
+        with pytest.raises(TalkmeshError, match="this gateway is stopping") as caught:
+            await anext(states)
+    assert caught.value.retryable

@@ -21,7 +21,7 @@ from services.runtime.desired import observed_key
 from services.runtime.etcd import connected as etcd_connected
 from services.runtime.etcd import etcd_settings
 from services.runtime.lifeline import PARENT_VARIABLE
-from talkmesh import Client, SessionConfig, TalkmeshError, TurnDone
+from talkmesh import Client, Event, SessionConfig, TalkmeshError, TurnDone
 from talkmesh.llm.v1 import llm_pb2
 from talkmesh.model.v1 import model_pb2
 from tests.fakes.etcd import etcd_server, wipe
@@ -215,6 +215,45 @@ async def test_sessions_of_a_gateway_are_spread_stay_and_survive_their_host() ->
             assert addresses == sorted([one.target, two.target])
             assert 'talkmesh_gateway_turns_total{outcome="completed"} 12.0' in text
             assert "talkmesh_gateway_sessions 0.0" in text
+
+
+async def test_calls_and_turns_that_end_badly_are_counted() -> None:
+    async with (
+        host("one") as one,
+        gateway_process(f"--llm={one.target}") as gateway,
+        Client(await gateway.at("listening on")) as client,
+    ):
+        await until(lambda: llm_hosts_serving(gateway, 1), WITHIN_S)
+        with pytest.raises(TalkmeshError):
+            await ask(client, text="refuse")
+        with pytest.raises(TalkmeshError):
+            await ask(client, "no-such-session")
+        async with client.session(SessionConfig(audio=False, phonemes=False, video=False)) as session:
+            asking = asyncio.create_task(all_of(session.ask("hang")))
+            await until(lambda: has_a_stream(one), WITHIN_S)
+        asking.cancel()
+        await until(lambda: abandoned(gateway), WITHIN_S)
+        text = await gateway.metrics()
+    assert 'talkmesh_gateway_turns_total{outcome="failed"} 1.0' in text
+    assert 'talkmesh_gateway_stream_failures_total{code="INVALID_ARGUMENT",service="llm"} 1.0' in text
+    assert (calls(text, "INVALID_ARGUMENT"), calls(text, "NOT_FOUND"), calls(text, "CANCELLED")) == (1, 1, 1)
+
+
+async def all_of(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+async def has_a_stream(made: Host) -> bool:
+    return await made.engine_streams() == 1
+
+
+async def abandoned(gateway: Gateway) -> bool:
+    return 'talkmesh_gateway_turns_total{outcome="abandoned"} 1.0' in await gateway.metrics()
+
+
+def calls(text: str, code: str) -> float:
+    found = re.search(rf'talkmesh_gateway_calls_total\{{code="{code}"\}} (\S+)', text)
+    return float(found[1]) if found else 0
 
 
 async def llm_hosts_serving(gateway: Gateway, count: int) -> bool:

@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--swaps", type=int, default=0, help="(200; real models 10)")
     add("--streams", type=int, default=20, help="paced streams at a time; conversations with real models (20; 2)")
     add("--interval-ms", type=float, default=40, help="pace of a stream's chunks (40: at 20 two cores are busy enough)")
+    add("--least-s", type=float, default=1, help="shortest stream (1)")
+    add("--most-s", type=float, default=3, help="longest stream (3)")
     add("--load-s", type=float, default=0.5, help="processor time that a fake model takes to load (0.5)")
     add("--load-mb", type=int, default=64, help="memory of a fake model (64)")
     add("--drain-s", type=float, default=10, help="time that streams on the model before get to end (10)")
@@ -57,7 +59,12 @@ def parser() -> argparse.ArgumentParser:
     add("--flips", type=int, default=100, help="rollbacks at the end (100)")
     add("--peer", choices=("mlserver",), default="", help="measure this one too, under the same load")
     add("--peer-swaps", type=int, default=50, help="(50)")
-    add("--peer-load", choices=("inline", "thread"), default="inline", help="where the peer's runtime loads (inline)")
+    add(
+        "--peer-load",
+        choices=("both", "thread", "inline"),
+        default="both",
+        help="where the peer's runtime loads (both)",
+    )
     add("--json", action="store_true", help="figures as JSON on the last line")
     return made
 

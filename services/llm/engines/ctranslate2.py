@@ -136,7 +136,8 @@ class CTranslate2Engine:
         def step(result: Any) -> bool:
             if stop.is_set() or self._unloading.is_set():
                 return True
-            loop.call_soon_threadsafe(queue.put_nowait, result.token_id)
+            if result.step >= prompt.begun:
+                loop.call_soon_threadsafe(queue.put_nowait, result.token_id)
             return False
 
         work = loop.run_in_executor(self._pool, self._run, prompt, sampling, step)
@@ -171,13 +172,17 @@ class CTranslate2Engine:
 
     def _generate(self, generator: Any, prompt: Fitted, sampling: Sampling, step: Step) -> None:
         greedy = sampling.temperature == 0
-        cached = self._cached(prompt)
+        # A reply that was begun is written again and not told: its tokens count for the penalty on repetition, and numbers
+        # come out as they did, which they would not if it were read as a part of the prompt.
+        again = prompt.begun
+        read = len(prompt.ids) - again - 1 if again else self._cached(prompt)
         generator.generate_batch(
-            [self._tokenizer.tokens(prompt.ids[cached:])],
-            static_prompt=self._tokenizer.tokens(prompt.ids[:cached]) or None,
-            max_length=sampling.max_tokens,
+            [self._tokenizer.tokens(prompt.ids[read:])],
+            static_prompt=self._tokenizer.tokens(prompt.ids[:read]) or None,
+            cache_static_prompt=not again,
+            max_length=sampling.max_tokens + again,
             end_token=self._end,
-            include_prompt_in_result=False,
+            include_prompt_in_result=bool(again),
             beam_size=1,
             sampling_topk=1 if greedy else sampling.top_k,
             sampling_topp=1 if greedy else sampling.top_p,

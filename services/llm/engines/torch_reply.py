@@ -11,11 +11,12 @@ from services.llm.engine import Sampling
 class TorchReply:
     """A prompt, the model's state after it, and the reply so far."""
 
-    def __init__(self, model: Any, prompt: Sequence[int], sampling: Sampling) -> None:
+    def __init__(self, model: Any, prompt: Sequence[int], sampling: Sampling, begun: int = 0) -> None:
+        """`begun` is how many of the prompt's last tokens belong to the reply."""
         self._model = model
         self._sampling = sampling
         self._unread = list(prompt)
-        self._reply: list[int] = []
+        self._reply = list(prompt[len(prompt) - begun :])
         self._state: Any = None
         self._random = torch.Generator(device=model.device)
         if sampling.seed is None:

@@ -124,7 +124,7 @@ class TransformersEngine:
     def _reply(self, prompt: Fitted, sampling: Sampling) -> "TorchReply":
         from services.llm.engines.torch_reply import TorchReply
 
-        return TorchReply(self._model, prompt.ids, sampling)
+        return TorchReply(self._model, prompt.ids, sampling, prompt.begun)
 
 
 class PretrainedTokenizer:

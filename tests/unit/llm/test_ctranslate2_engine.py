@@ -91,6 +91,54 @@ async def test_a_greedy_reply_does_not_depend_on_the_kept_prefix(engine: Countin
     await bare.unload()
 
 
+async def test_a_greedy_reply_goes_on_as_it_was_wherever_it_was_cut(engine: Counting) -> None:
+    """With a penalty on what was said already, and with the numbers of int8, which depend on how a text is read."""
+    config = replace(engine.defaults, max_tokens=40, stop=())
+    *deltas, _ = [output async for output in engine.generate(config, prompts(LONG))]
+    pieces = [delta.text for delta in deltas if isinstance(delta, TextDelta)]
+    whole = "".join(pieces)
+    assert len(pieces) > 20
+
+    async def begun(text: str) -> AsyncIterator[Prompt]:
+        yield Prompt("t", 0, (Message(Role.USER, LONG), Message(Role.ASSISTANT, text)))
+
+    for cut in range(1, len(pieces), 3):
+        text = "".join(pieces[:cut])
+        for told in (text, text + " ") if pieces[cut].startswith(" ") else (text,):
+            rest = replace(config, max_tokens=len(pieces) - cut)
+            *more, finished = [output async for output in engine.generate(rest, begun(told))]
+            assert told + "".join(delta.text for delta in more if isinstance(delta, TextDelta)) == whole
+            assert isinstance(finished, Finished)
+            assert finished.reply_tokens == len(pieces) - cut
+
+
+async def test_a_begun_reply_can_be_at_its_end(engine: Counting) -> None:
+    text, _ = await said(engine, "What is the capital of France?")
+
+    async def begun() -> AsyncIterator[Prompt]:
+        question = Message(Role.USER, "What is the capital of France?")
+        yield Prompt("t", 0, (question, Message(Role.ASSISTANT, text)))
+
+    (finished,) = [output async for output in engine.generate(engine.defaults, begun())]
+    assert isinstance(finished, Finished)
+    assert (finished.reason, finished.reply_tokens) == (FinishReason.END, 0)
+
+
+async def test_closing_stops_a_begun_reply_within_a_token(engine: Counting) -> None:
+    async def begun() -> AsyncIterator[Prompt]:
+        yield Prompt("t", 0, (Message(Role.USER, LONG), Message(Role.ASSISTANT, "The ocean " * 20)))
+
+    before = engine.steps
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            async for _ in engine.generate(replace(engine.defaults, max_tokens=200, stop=()), begun()):
+                pass
+    await asyncio.sleep(0.3)
+    stopped = engine.steps
+    await asyncio.sleep(0.3)
+    assert before < stopped == engine.steps
+
+
 async def test_ten_at_once_each_get_their_own_answer(engine: Counting) -> None:
     questions = [f"Repeat after me: the number is {number}." for number in range(10)]
     alone = [(await said(engine, question, max_tokens=12))[0] for question in questions]

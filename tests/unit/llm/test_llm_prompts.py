@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.llm.engine import Limits, Message, Role
-from services.llm.prompts import check, fit, shortened
+from services.llm.prompts import check, fit, parted, shortened
 from services.runtime.errors import InvalidInput
 
 LIMITS = Limits(context_tokens=100, max_tokens=20, max_prompt_chars=60)
@@ -22,7 +22,9 @@ def talk(*said: tuple[Role, str]) -> list[Message]:
         ([], "prompt.messages"),
         (talk((USER, " \n")), "prompt.messages[0].content"),
         (talk((USER, "hi"), (ASSISTANT, "")), "prompt.messages[1].content"),
-        (talk((USER, "hi"), (ASSISTANT, "hello")), "prompt.messages[1].role"),
+        (talk((USER, "hi"), (ASSISTANT, "hello"), (ASSISTANT, "you")), "prompt.messages[1].role"),
+        (talk((ASSISTANT, "hello")), "prompt.messages[0].role"),
+        (talk((SYSTEM, "be kind"), (ASSISTANT, "hello")), "prompt.messages[0].role"),
         (talk((SYSTEM, "be kind")), "prompt.messages[0].role"),
         (talk((USER, "hi"), (SYSTEM, "be kind"), (USER, "hi")), "prompt.messages[1].role"),
         (talk((USER, "x" * 40), (ASSISTANT, "y"), (USER, "z" * 20)), "prompt.messages"),
@@ -36,6 +38,12 @@ def test_what_is_no_conversation_is_refused_by_name(messages: list[Message], fie
 
 def test_a_greeting_of_the_assistant_may_come_first() -> None:
     check(talk((ASSISTANT, "Hello, I am Ada."), (USER, "hi"), (USER, "are you there?")), LIMITS)
+
+
+def test_the_beginning_of_the_reply_may_come_last() -> None:
+    check(talk((SYSTEM, "be kind"), (USER, "hi"), (ASSISTANT, "Hello, ")), LIMITS)
+    assert parted(talk((USER, "hi"), (ASSISTANT, "Hello, "))) == (talk((USER, "hi")), "Hello, ")
+    assert parted(talk((USER, "hi"))) == (talk((USER, "hi")), "")
 
 
 def letters(messages: Sequence[Message]) -> list[int]:

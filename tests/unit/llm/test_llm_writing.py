@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.llm.writing import Detokenizer, StopTexts, Writer
+from services.llm.writing import Detokenizer, Seam, StopTexts, Writer
 
 
 def as_bytes(ids: Sequence[int]) -> str:
@@ -86,3 +86,32 @@ def test_a_stop_text_that_only_the_end_completes() -> None:
     assert writer.push(2) == ""
     assert writer.rest() == ""
     assert writer.stopped
+
+
+@pytest.mark.parametrize(
+    ("tail", "pieces", "told"),
+    [
+        ("", [" one"], [" one"]),
+        (" ", [" one", " two"], ["one", " two"]),
+        (" ", ["one"], ["one"]),
+        ("\n", ["\n", "\n", "one"], ["", "\n", "one"]),
+        ("\n ", ["\n", " one"], ["", "one"]),
+        ("\n ", ["\none"], ["one"]),
+        (" ", ["\none"], ["\none"]),
+        ("  ", ["", " ", "one two"], ["", "", "one two"]),
+    ],
+)
+def test_white_space_at_a_seam_is_told_once(tail: str, pieces: list[str], told: list[str]) -> None:
+    seam = Seam(tail)
+    assert [seam.push(piece) for piece in pieces] == told
+
+
+def stripping(ids: Sequence[int]) -> str:
+    """A decoder that drops the space before the first word, as those of SentencePiece do."""
+    return bytes(ids).decode().removeprefix(" ")
+
+
+def test_the_rest_of_a_reply_keeps_the_space_before_its_first_word() -> None:
+    assert Writer(stripping, ()).push(ord(" ")) == ""
+    writer = Writer(stripping, (), b"One")
+    assert "".join(writer.push(letter) for letter in b" two") + writer.rest() == " two"

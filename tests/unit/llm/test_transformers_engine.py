@@ -107,6 +107,16 @@ async def test_a_greedy_reply_is_the_one_that_transformers_makes(engine: Countin
 
 
 @needs_torch
+async def test_a_greedy_reply_goes_on_as_it_was_wherever_it_was_cut(engine: Counting) -> None:
+    prompt, sampling = [5, 99, 7, 42], Sampling(max_tokens=20, repetition_penalty=1.5)
+    whole = await ids_of(engine, prompt, sampling)
+    for cut in range(1, 20):
+        begun = Fitted((*prompt, *whole[:cut]), 0, 0, cut)
+        rest = [token async for token in engine._tokens(begun, replace(sampling, max_tokens=20 - cut))]
+        assert rest == whole[cut:]
+
+
+@needs_torch
 async def test_max_tokens_ends_a_reply(engine: Counting) -> None:
     _, finished = await said(engine, "Hello", max_tokens=5)
     assert (finished.reason, finished.reply_tokens) == (FinishReason.MAX_TOKENS, 5)

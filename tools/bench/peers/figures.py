@@ -18,23 +18,38 @@ from tools.up import free_ports
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """MLServer under the same load, reloading a model of the same cost. Where it cannot be had: only why.
 
+    Runtimes that come with it load on the event loop (scikit-learn's) or in a thread (Hugging Face's): both are measured,
+    unless one is asked for. What is better for the peer, the thread, comes first; the other is under "inline".
     Raises NotReady when it is installed and does not serve.
     """
-    about: dict[str, Any] = {"name": mlserver.NAME, "version": mlserver.VERSION, "load": options.peer_load}
+    about: dict[str, Any] = {"name": mlserver.NAME, "version": mlserver.VERSION}
     try:
         await mlserver.installed()
     except mlserver.NotInstalled as error:
         return about | {"not_measured": f"cannot be installed here: {error}"}
+    first, *rest = ("thread", "inline") if options.peer_load == "both" else (options.peer_load,)
+    found = about | await measured(options, first)
+    return found | {how: await measured(options, how) for how in rest}
+
+
+async def measured(options: argparse.Namespace, how: str) -> dict[str, Any]:
+    """The figures of one way to load."""
     with tempfile.TemporaryDirectory(prefix="bench-peer-") as name:
-        return about | await measured(Path(name), options)
+        return {"load": how} | await in_folder(Path(name), options, how)
 
 
-async def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    cost = options.load_s, options.load_mb, options.peer_load
+async def in_folder(folder: Path, options: argparse.Namespace, how: str) -> dict[str, Any]:
+    cost = options.load_s, options.load_mb, how
     repository = folder / inference.MODEL
     repository.mkdir()
     job = LoadJob(
-        wire="v2", targets=[], streams=options.streams, interval_ms=options.interval_ms, stem=folder / "load-peer"
+        wire="v2",
+        targets=[],
+        streams=options.streams,
+        interval_ms=options.interval_ms,
+        least_s=options.least_s,
+        most_s=options.most_s,
+        stem=folder / "load-peer",
     )
     blocks, took = Blocks(), list[float]()
     async with mlserver.running(repository, free_ports(3), *cost) as peer:

@@ -22,8 +22,8 @@ from tools.bench.swapping.burning import imitated_weights
 class FakeRuntime(MLModel):  # type: ignore[misc]
     """Answers each tensor of a stream by "MODEL/PROCESS NUMBER".
 
-    Its model-settings.json says in `parameters.extra` which model it is, what loading costs, and whether it loads `inline`,
-    as the runtimes that MLServer brings do, or in a `thread`.
+    Its model-settings.json says in `parameters.extra` which model it is, what loading costs, and whether it loads
+    `inline`, on the event loop, or in a `thread`.
     """
 
     async def load(self) -> bool:

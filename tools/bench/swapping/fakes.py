@@ -129,6 +129,8 @@ def job(stage: Stage, service: str, options: argparse.Namespace) -> LoadJob:
         targets=stage.hosts.targets(service),
         streams=options.streams,
         interval_ms=options.interval_ms,
+        least_s=options.least_s,
+        most_s=options.most_s,
         stem=stage.folder / f"load-{service}",
     )
 
@@ -215,11 +217,12 @@ def figures(
     }
 
 
-def load_told(options: argparse.Namespace) -> dict[str, float]:
+def load_told(options: argparse.Namespace) -> dict[str, Any]:
     """What the streams and the models were like."""
     return {
         "streams_at_a_time": options.streams,
         "interval_ms": options.interval_ms,
+        "stream_s": [options.least_s, options.most_s],
         "load_cpu_s": options.load_s,
         "load_mb": options.load_mb,
     }

@@ -8,6 +8,7 @@ def told(found: dict[str, Any]) -> str:
     lines = [
         f"{found['service']} ({found['engine']} engine): {found['swaps']} swaps; {found['machine']}",
         *streams(found),
+        f"load: {listed(found['load'], '')}; stretches without and with swaps: {listed(found['blocks_s'], 's')}",
     ]
     lines += gaps("gap between chunks", found["gap_ms"])
     if beside := found.get("neighbour_gap_ms"):
@@ -56,11 +57,20 @@ def memory(found: dict[str, Any], looks: dict[str, Any]) -> list[str]:
 
 
 def peer_lines(peer: dict[str, Any]) -> list[str]:
-    head = f"peer {peer['name']} {peer['version']}, loading {peer['load']}: "
+    name = f"peer {peer['name']} {peer['version']}"
     if why := peer.get("not_measured"):
-        return [head + why]
-    return [f"{head}{peer['swaps']} swaps", *streams(peer), *gaps("gap between chunks", peer["gap_ms"])]
+        return [f"{name}: {why}"]
+    lines = []
+    for figures in filter(None, (peer, peer.get("inline"))):
+        took = listed(figures["swap_ms"], "ms")
+        lines += [f"{name}, loading {WHERE[figures['load']]}: {figures['swaps']} reloads, {took}", *streams(figures)]
+        lines += gaps("gap between chunks", figures["gap_ms"])
+    return lines
 
 
-def listed(values: dict[str, float], unit: str) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in values.items()) + (f" {unit}" if unit else "")
+WHERE = {"thread": "in a thread", "inline": "on its event loop"}
+
+
+def listed(values: dict[str, Any], unit: str) -> str:
+    shown = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) + (f" {unit}" if unit else "")
