@@ -10,6 +10,8 @@ from services.runtime import statuses
 from services.runtime.errors import Unavailable
 
 ALWAYS_TAKEN = ("/grpc.health.v1.", "/grpc.reflection.")
+ONLOOKERS = (*ALWAYS_TAKEN, "/talkmesh.model.v1.")
+"""Calls of those who only watch: nothing is lost with them, so no drain waits for one that does not read its messages."""
 
 
 class OpenCalls(grpc.aio.ServerInterceptor):
@@ -21,6 +23,7 @@ class OpenCalls(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._open: set[asyncio.Task[Any]] = set()
+        self._looking_on: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def intercept_service(
@@ -30,8 +33,9 @@ class OpenCalls(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         # grpc runs a call, from here to its end, in one task.
         if task := asyncio.current_task():
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
+            calls = self._looking_on if handler_call_details.method.startswith(ONLOOKERS) else self._open
+            calls.add(task)
+            task.add_done_callback(calls.discard)
         if self._closed and not handler_call_details.method.startswith(ALWAYS_TAKEN):
             return grpc.stream_stream_rpc_method_handler(refuse)
         return await continuation(handler_call_details)
@@ -39,14 +43,19 @@ class OpenCalls(grpc.aio.ServerInterceptor):
     async def drain(self, grace_s: float) -> None:
         """Refuse new calls as Unavailable, and wait until the open ones have ended or `grace_s` is over."""
         self._closed = True
-        await self.ended(grace_s)
+        await ended(self._open, grace_s)
 
     async def ended(self, within_s: float) -> None:
-        """Wait until no call is open, at most `within_s`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within_s
-        while self._open and loop.time() < deadline:
-            await asyncio.wait(self._open, timeout=deadline - loop.time())
+        """Wait until no call is open at all, at most `within_s`."""
+        await ended(self._open | self._looking_on, within_s)
+
+
+async def ended(calls: set[asyncio.Task[Any]], within_s: float) -> None:
+    """Wait until a set that calls leave as they end is empty, at most `within_s`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while (left := {call for call in calls if not call.done()}) and loop.time() < deadline:
+        await asyncio.wait(left, timeout=deadline - loop.time())
 
 
 async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -85,6 +85,19 @@ async def test_advance_brings_each_frame_once(stub: "animation_pb2_grpc.Animatio
     assert all(len(frame.weights) == 52 and frame.head.scale > 0.9 for frame in made)
 
 
+async def test_a_call_goes_on_where_another_has_ended(stub: "animation_pb2_grpc.AnimationServiceAsyncStub") -> None:
+    hours = 3 * 3600 * 24000
+    goes_on = Request(config=animation_pb2.AnimationConfig(sample_rate_hz=24000, start_sample=hours + 100))
+    said = animation_pb2.Speech(turn_id="t", generation=1, start_sample=hours, end_sample=hours + 9600)
+    said.phonemes.add(phoneme="ɑ", start_sample=hours, end_sample=hours + 9600)
+    responses = await call(stub, goes_on, Request(speech=said), advance(hours + 4800))
+    made = [response.frame for response in responses[1:]]
+    assert [frame.start_sample for frame in made] == list(range(hours + 960, hours + 4800, 960))
+    jaw = list(responses[0].started.blendshape_names).index("jawOpen")
+    assert made[-1].weights[jaw] > 0.2
+    assert len(await call(stub, goes_on, advance(hours + 100))) == 1
+
+
 async def test_audio_moves_the_mouth(stub: "animation_pb2_grpc.AnimationServiceAsyncStub") -> None:
     data = struct.pack("<4800h", *([9000, -9000] * 2400))
     audio = animation_pb2.SpeechAudio(turn_id="t", audio=audio_pb2.AudioChunk(start_sample=0, data=data))
@@ -104,6 +117,16 @@ async def test_interrupt_forgets_the_speech(stub: "animation_pb2_grpc.AnimationS
     [
         ([advance(10)], "INVALID_ARGUMENT", "the first message is advance"),
         ([CONFIG, CONFIG], "INVALID_ARGUMENT", "config: sent twice"),
+        (
+            [Request(config=animation_pb2.AnimationConfig(sample_rate_hz=24000, start_sample=-1))],
+            "INVALID_ARGUMENT",
+            "config.start_sample",
+        ),
+        (
+            [Request(config=animation_pb2.AnimationConfig(sample_rate_hz=24000, start_sample=960)), advance(959)],
+            "INVALID_ARGUMENT",
+            "advance.until_sample",
+        ),
         ([CONFIG, Request()], "INVALID_ARGUMENT", "empty"),
         ([Request(config=animation_pb2.AnimationConfig())], "INVALID_ARGUMENT", "config.sample_rate_hz"),
         ([Request(config=animation_pb2.AnimationConfig(sample_rate_hz=24000, style="x"))], "NOT_FOUND", "natural"),

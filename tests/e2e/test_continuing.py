@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 
 import grpc
 import numpy as np
@@ -352,3 +352,109 @@ async def test_interrupted_turn_closes_on_the_next_model() -> None:
         assert frames == list(range(0, talk.done[1].end_sample, FRAME))
         assert [response.video.start_sample for response in talk.all("video")] == frames
         assert talk.done[1].reply_text == REPLY
+
+
+CHUNK = 320
+QUESTIONS = ([0, 0, 11, 11, 12, 13, 0], [0, 21, 22, 22, 0, 0, 23])
+"""What is said into the microphone: a value for each 20 ms."""
+
+
+def said(values: Sequence[int], start: int) -> list[Request]:
+    """Chunks of 20 ms of these values, and the end of the turn."""
+    chunks = [
+        audio_pb2.AudioChunk(start_sample=start + index * CHUNK, data=np.full(CHUNK, value, "<i2").tobytes())
+        for index, value in enumerate(values)
+    ]
+    return [*(Request(audio=chunk) for chunk in chunks), Request(end_of_turn=conversation_pb2.EndOfTurn())]
+
+
+async def spoken_to(world: World, questions: Sequence[Sequence[int]] = QUESTIONS, at_once: bool = False) -> Talk:
+    """A call in which these questions are spoken, each after the answer to the one before or all at once."""
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=AUDIO, input=MICROPHONE, seed=3))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk.run())
+            start = 0
+            for count, question in enumerate(questions, 1):
+                for request in said(question, start):
+                    talk.requests.put_nowait(request)
+                start += CHUNK * len(question)
+                if not at_once:
+                    await talk.until("done", count)
+            await talk.until("done", len(questions))
+            talk.hang_up()
+    return talk
+
+
+def check_hearing(talk: Talk, questions: Sequence[Sequence[int]] = QUESTIONS) -> None:
+    """One final for each question, with what was said, on one clock; and nobody begins to speak twice."""
+    finals = [event.transcript for event in talk.all("transcript") if event.transcript.is_final]
+    expected = [" ".join(dict.fromkeys(f"v{value}" for value in question if value)) for question in questions]
+    assert [final.text for final in finals] == [done.user_text for done in talk.done] == expected
+    assert [final.utterance for final in finals] == list(range(len(questions)))
+    ends = [CHUNK * sum(map(len, questions[:count])) for count in range(len(questions) + 1)]
+    assert [(final.start_sample, final.end_sample) for final in finals] == list(pairwise(ends))
+    numbers = [event.transcript.utterance for event in talk.all("transcript")]
+    assert numbers == sorted(numbers)
+    activities = [(event.activity.sample, event.activity.kind) for event in talk.all("activity")]
+    changes = [CHUNK * index for index, (a, b) in enumerate(pairwise([0, *chain(*questions)])) if bool(a) != bool(b)]
+    assert activities == [(sample, 1 + index % 2) for index, sample in enumerate(changes)]
+
+
+async def test_uncut_hearing_is_what_the_others_are_measured_by() -> None:
+    talk = await spoken_to(World(REPLY))
+    check_hearing(talk)
+    assert talk.models(0) == ["asr-1", "llm-1", "tts-1"]
+
+
+async def test_listener_lost_after_any_message_makes_out_every_question_once() -> None:
+    cuts = 0
+    for end in range(1, 40):
+        talk = await spoken_to(cut("asr", end))
+        check_hearing(talk)
+        cuts += "drained" in talk.world.fates["asr"].endings
+    assert cuts > 20
+
+
+async def test_listeners_lost_again_and_again_with_both_questions_waiting() -> None:
+    for end in range(1, 30, 2):
+        talk = await spoken_to(cut("asr", end, 3, end), at_once=True)
+        check_hearing(talk)
+
+
+async def test_both_listeners_of_a_question_are_named() -> None:
+    talk = await spoken_to(cut("asr", 5))
+    assert talk.models(0) == ["asr-1", "asr-2", "llm-1", "tts-1"]
+    assert talk.models(1) == ["asr-2", "llm-1", "tts-1"]
+
+
+async def test_listener_moves_between_questions() -> None:
+    world = World(REPLY)
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=AUDIO, input=MICROPHONE, seed=3))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk.run())
+            await talk.until("started")
+            world.swap("asr")
+            for request in said(QUESTIONS[0], 0):
+                talk.requests.put_nowait(request)
+            await talk.until("done")
+            for request in said(QUESTIONS[1], CHUNK * len(QUESTIONS[0])):
+                talk.requests.put_nowait(request)
+            await talk.until("done", 2)
+            talk.hang_up()
+    check_hearing(talk)
+    assert [talk.models(turn)[0] for turn in (0, 1)] == ["asr-1", "asr-2"]
+    assert "drained" not in world.fates["asr"].endings
+
+
+async def test_silence_of_hours_is_not_kept() -> None:
+    """Only as much as an utterance may last, and the next model hears what was said at the end of it."""
+    quiet = [0] * 250
+    talk = await spoken_to(cut("asr", 250), [[*quiet, *QUESTIONS[0]]])
+    assert talk.done[0].user_text == "v11 v12 v13"
+    replayed = [r for model, r in talk.world.fates["asr"].requests if model == 2 and r.HasField("audio")]
+    first = replayed[0].audio.start_sample
+    assert first > CHUNK * 80
+    finals = [event.transcript for event in talk.all("transcript") if event.transcript.is_final]
+    assert [(final.start_sample, final.end_sample) for final in finals] == [(0, CHUNK * 257)]

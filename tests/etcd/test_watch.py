@@ -194,10 +194,29 @@ async def test_an_etcd_that_has_lost_its_past_is_believed(etcd: LocalEtcd, clien
         await etcd.kill()
         wipe(etcd)
         await etcd.start()
-        await client.put("/a/y", "new")
-        await ear.hears(lambda ear: ear.values == {"/a/y": "new"} and not ear.stale)
-        await client.put("/a/y", "newer")
-        await ear.hears(lambda ear: ear.values == {"/a/y": "newer"})
+        # At a revision that is long past for whoever knew the other history.
+        await client.put("/a/x", "new")
+        await ear.hears(lambda ear: ear.values == {"/a/x": "new"} and not ear.stale)
+        await client.put("/a/x", "newer")
+        await ear.hears(lambda ear: ear.values == {"/a/x": "newer"})
+
+
+async def test_a_long_catching_up_that_is_interrupted_goes_on_where_it_was(etcd: LocalEtcd, client: Etcd) -> None:
+    async with wired(etcd) as wire, connected(etcd_settings(wire.endpoint)) as far, listening(far, "/a/", QUICK) as ear:
+        wire.dumb = True
+        await ear.hears(lambda ear: ear.stale)
+        # More than etcd sends at a time; the header of the first message tells the revision of the last event.
+        for _ in range(30):
+            await asyncio.gather(*(client.put("/a/x", "x" * 100) for _ in range(100)))
+        wire.dumb = False
+        wire.cut()
+        await ear.hears(lambda ear: bool(ear.events))
+        wire.cut()
+        await ear.hears(lambda ear: len(ear.events) >= 3000 and not ear.stale)
+        revisions = [event.kv.mod_revision for event in ear.events]
+        assert revisions == list(range(revisions[0], revisions[0] + 3000))
+        assert ear.count(Snapshot) == 1
+        assert len([heard for heard in ear.heard if isinstance(heard, Changes)]) > 1
 
 
 async def test_whoever_does_not_listen_gets_a_snapshot_in_place_of_old_changes(etcd: LocalEtcd, client: Etcd) -> None:

@@ -5,7 +5,7 @@ that it speaks, a picture carries the sample of its frame.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -426,8 +426,8 @@ async def serving(world: World) -> AsyncIterator[World]:
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
             stack.push_async_callback(server.stop, None)
-            world.channels[name] = await stack.enter_async_context(channels.channel(f"127.0.0.1:{port}"))
+            channel = await stack.enter_async_context(channels.channel(f"127.0.0.1:{port}"))
+            await channel.channel_ready()
+            world.channels[name] = channel
         yield world
 
-
-Told = Callable[[], Awaitable[None]]

@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Echo(llm_pb2_grpc.LlmServiceServicer):
-    """Says its name first; the prompt "drain" ends the stream as a swap does, all others come back."""
+    """Says its name first. "drain" ends the stream as a swap does, "lose" as a broken wire; all else comes back."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,6 +34,8 @@ class Echo(llm_pb2_grpc.LlmServiceServicer):
             text = request.prompt.messages[0].content
             if text == "drain":
                 raise Drained("its model's time is over")
+            if text == "lose":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
             yield llm_pb2.GenerateResponse(delta=llm_pb2.TextDelta(text=text))
         yield llm_pb2.GenerateResponse(finished=llm_pb2.Finished(reason=llm_pb2.FINISH_REASON_END))
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from services.runtime.desired import budget_key, slot_key
-from talkmesh.model.v1 import model_pb2
+from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from tests.fakes.hosts import Host, gone, running, until
 from tests.fakes.swapping import SERVICE, Stage, following, stage
 
@@ -190,12 +190,13 @@ async def test_a_crash_loop_goes_back_even_when_the_good_model_is_cold_and_etcd_
 
 async def asked(made: Stage) -> model_pb2.HostStatus:
     """What the host tells of itself when asked: for when etcd is away."""
-    from talkmesh.model.v1 import model_pb2_grpc
-
-    stub = model_pb2_grpc.ModelServiceStub(made.host.channel)
-    async for told in stub.WatchModels(model_pb2.WatchModelsRequest()):
-        if all(model.pid for model in told.host.models):
-            return told.host
+    watch = model_pb2_grpc.ModelServiceStub(made.host.channel).WatchModels(model_pb2.WatchModelsRequest())
+    try:
+        async for told in watch:
+            if all(model.pid for model in told.host.models):
+                return told.host
+    finally:
+        watch.cancel()
     raise AssertionError
 
 

@@ -24,8 +24,12 @@ CONVERGED_S = 5.0
 async def told(made: Stage) -> model_pb2.HostStatus:
     """What the host says when it is asked: for when etcd is away."""
     stub = model_pb2_grpc.ModelServiceStub(made.host.channel)
-    async for state in stub.WatchModels(model_pb2.WatchModelsRequest()):
-        return state.host
+    watch = stub.WatchModels(model_pb2.WatchModelsRequest())
+    try:
+        async for state in watch:
+            return state.host
+    finally:
+        watch.cancel()
     raise AssertionError
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -60,6 +62,34 @@ def unit(face: Frame, name: str) -> float:
 
 def mean(made: list[Frame], name: str, first: int, last: int) -> float:
     return float(np.mean([unit(frame, name) for frame in made[first:last]]))
+
+
+@pytest.mark.parametrize(("start", "fps"), [(0, 25), (1, 25), (9600, 25), (9601, 25), (100_000, 30), (99_999, 30)])
+def test_frames_from_a_later_start_lie_where_they_always_do(start: int, fps: int) -> None:
+    whole = frames(random_clause(4), until=150_000, cfg=config(fps=Fraction(fps)))
+    late = frames(random_clause(4), until=150_000, cfg=replace(config(fps=Fraction(fps)), start=start))
+    assert [frame.start for frame in late] == [frame.start for frame in whole if frame.start >= start]
+
+
+@pytest.mark.parametrize("start", [960, 9600, 50_000])
+def test_mouth_from_a_later_start_is_the_same(start: int) -> None:
+    said = replace(random_clause(4), expression=Expression())
+    late = frames(said, until=90_000, cfg=replace(config(), start=start))
+    whole = frames(said, until=90_000)[-len(late) :]
+    for name in ("jawOpen", "mouthClose", "mouthFunnel", "mouthPressLeft"):
+        assert [unit(frame, name) for frame in late] == [unit(frame, name) for frame in whole]
+
+
+def test_sound_hours_from_the_beginning_takes_no_room() -> None:
+    hours = 10 * 3600 * RATE
+    noise = np.tile(np.array([0.5, -0.5], np.float32), FRAME * 5)
+    tracemalloc.start()
+    made = frames(SpeechAudio("turn", 1, hours, noise), until=hours + 10 * FRAME, cfg=replace(config(), start=hours))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(made) == 10
+    assert unit(made[5], "jawOpen") > 0.2
+    assert most < 20_000_000
 
 
 def test_names_are_arkits_52() -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from google.protobuf import json_format
 
-from gateway.addresses import Name
+from gateway.addresses import Name, places
 from gateway.discovery import Discovery, follow_name
 from gateway.mesh import Mesh, connected
 from services.runtime.desired import observed_key
@@ -136,3 +136,13 @@ async def test_hosts_behind_a_name_are_members_and_stay_when_it_cannot_be_looked
         assert not nowhere.done()
         following.cancel()
         nowhere.cancel()
+
+
+async def test_hosts_behind_a_name_of_the_settings_are_found() -> None:
+    async with small_host() as one:
+        port = one.address.rpartition(":")[2]
+        async with connected({"llm": places(f"dns:localhost:{port}")}) as mesh:
+            await until(
+                lambda: asyncio.sleep(0, [host.healthy for host in mesh.services["llm"].hosts] == [True]), WITHIN_S
+            )
+            assert addresses(mesh) == [one.address]

@@ -109,6 +109,17 @@ async def test_a_service_without_hosts_fails_like_one_that_is_away() -> None:
         assert caught.value.outcome.code is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_after_a_lost_stream_the_next_ones_go_elsewhere_until_the_host_is_known_to_be_well() -> None:
+    async with two_hosts() as (mesh, one, _):
+        seats = mesh.seats({"llm": one.address})
+        failed = await ended_by(seats, "lose")
+        assert failed.outcome.details == "lost"
+        assert await serving(seats) == "two"
+        assert await serving(mesh.seats({})) == "two"
+        await healthy(mesh, 2)
+        assert {await serving(mesh.seats({})) for _ in range(2)} == {"one", "two"}
+
+
 async def test_streams_are_counted_by_how_they_ended() -> None:
     async with small_host() as one, mesh_of(one.address) as mesh:
         await healthy(mesh, 1)

@@ -6,30 +6,34 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from tools.bench.figures import spread
 from tools.bench.peers import inference, mlserver
 from tools.bench.swapping import gaps, memory
 from tools.bench.swapping.blocks import Blocks, alternate
 from tools.bench.swapping.load import LoadJob
-from tools.bench.swapping.processes import loading
+from tools.bench.swapping.processes import NotReady, loading
 from tools.up import free_ports
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """MLServer under the same load, reloading a model of the same cost. Where it cannot be had: only why.
+    """MLServer under the same load, reloading a model of the same cost; where that cannot be, only why.
 
     Runtimes that come with it load on the event loop (scikit-learn's) or in a thread (Hugging Face's): both are measured,
     unless one is asked for. What is better for the peer, the thread, comes first; the other is under "inline".
-    Raises NotReady when it is installed and does not serve.
     """
     about: dict[str, Any] = {"name": mlserver.NAME, "version": mlserver.VERSION}
+    first, *rest = ("thread", "inline") if options.peer_load == "both" else (options.peer_load,)
     try:
         await mlserver.installed()
+        found = about | await measured(options, first)
+        return found | {how: await measured(options, how) for how in rest}
     except mlserver.NotInstalled as error:
         return about | {"not_measured": f"cannot be installed here: {error}"}
-    first, *rest = ("thread", "inline") if options.peer_load == "both" else (options.peer_load,)
-    found = about | await measured(options, first)
-    return found | {how: await measured(options, how) for how in rest}
+    except (NotReady, grpc.aio.AioRpcError) as error:
+        # Our own figures, which may have taken an hour, are not to be lost over this.
+        return about | {"not_measured": f"did not serve: {error}"}
 
 
 async def measured(options: argparse.Namespace, how: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def told(found: dict[str, Any]) -> str:
 TIMES = {
     "swap_ms": "put until the host is seen to serve the model",
     "phases_ms": "median time in each phase",
-    "rollback_ms": "rollback to a warm model, put until a new stream is answered by it",
+    "rollback_ms": "rollback to a warm model, put until new streams are served by it",
     "put_to_observed_ms": "put until all hosts are seen to know",
     "ttfa_ms": "first audio of a turn",
 }
