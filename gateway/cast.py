@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from gateway.continuing import Services
+from gateway.continuing import Backlog, Opening, Services, continued
 from gateway.face import Face, face
 from gateway.hearing import Hearing, hearing
 from gateway.mesh import opened
@@ -92,13 +93,16 @@ async def open_face(stack: AsyncExitStack, mesh: Services, wishes: Wishes, made:
 
 async def serving_llm(mesh: Services, wishes: Wishes) -> model_pb2.ServingModel:
     request = llm_pb2.GenerateRequest(config=wishes.generation())
-    async with opened("llm", mesh.llm.Generate(), request) as (_, started):
-        model: model_pb2.ServingModel = started.model
-        return model
+    return await serving("llm", lambda: opened("llm", mesh.llm.Generate(), request))
 
 
 async def serving_tts(mesh: Services, wishes: Wishes) -> model_pb2.ServingModel:
     request = tts_pb2.SynthesizeRequest(config=wishes.synthesis("", 0))
-    async with opened("tts", mesh.tts.Synthesize(), request) as (_, started):
-        model: model_pb2.ServingModel = started.model
+    return await serving("tts", lambda: opened("tts", mesh.tts.Synthesize(), request))
+
+
+async def serving(service: str, opening: Opening) -> model_pb2.ServingModel:
+    """The model that would serve such a stream now."""
+    async with continued(service, opening, Backlog[Any]()) as stream:
+        model: model_pb2.ServingModel = stream.started.model
         return model

@@ -161,20 +161,19 @@ class Continued(Generic[Item, Response]):
         self._cut = cut
         self._stack = AsyncExitStack()
         self._open = False
-        self._reopened, self._reopened_at = 0, -QUIET_S
-        self._ending: BaseException | None = None
+        self._drained, self._drained_at = 0, -QUIET_S
 
     def begin_turn(self) -> None:
         """What is counted by the turn begins again."""
-        self._reopened = 0
+        self._drained = 0
 
     def forget_models(self) -> None:
         """All but the one that serves now."""
         del self.models[:-1]
 
     def move(self, active: int) -> None:
-        """Go on with the newest model now, if the stream is not there; `active` is the generation that is (0: unknown)."""
-        if self._open and not self.moving and active > self.started.model.slot_generation:
+        """Go on with the newest model now, if the stream is not there; `active` is its generation (0: unknown)."""
+        if self._open and not self.moving and 0 < self.started.model.slot_generation < active:
             self.moving = True
             self.models.clear()
             self.backlog.hold()
@@ -185,8 +184,10 @@ class Continued(Generic[Item, Response]):
         Raises ServiceFailed, alone or in a group, for what is no swap.
         """
         while not await self._exchanged(take):
+            before = self.started.model
             await self.close()
-            await self._reopen()
+            await self.open()
+            self._log(before)
 
     async def _exchanged(self, take: Callable[[Response], Awaitable[None]]) -> bool:
         """Whether the stream has come to its end; False if it ended with its model."""
@@ -200,7 +201,7 @@ class Continued(Generic[Item, Response]):
         except BaseExceptionGroup as ended:
             if not only_drained(ended):
                 raise
-            self._ending = ended
+            self._count(ended)
             await self._cut()
             return self.backlog.over
         if self.moving and not self.backlog.over:
@@ -216,37 +217,34 @@ class Continued(Generic[Item, Response]):
                 await stream.send(item)
             await stream.close()
 
-    async def _reopen(self) -> None:
-        """Open the stream where it was, on the model that is active now, which may go too meanwhile."""
-        before = self.started.model
+    def _count(self, ending: BaseException) -> None:
+        """Raises what has ended the stream when that happens too often."""
+        now = time.monotonic()
+        self._drained = self._drained + 1 if now - self._drained_at < QUIET_S else 1
+        self._drained_at = now
+        if self._drained > MOST_REOPENINGS:
+            raise ending
+
+    async def open(self) -> None:
+        """Open the stream where it was, on the model that is active now; again if that goes meanwhile."""
         while not self._open:
-            self._count()
             try:
-                await self.open()
+                self.stream, self.started = await self._stack.enter_async_context(self._opening())
             except ServiceFailed as error:
                 if not only_drained(error):
                     raise
-                self._ending = error
+                self._count(error)
+            else:
+                self._open, self.moving = True, False
+        if self.started.model not in self.models[-1:]:
+            self.models.append(self.started.model)
+
+    def _log(self, before: model_pb2.ServingModel) -> None:
         now = self.started.model
         log.info(
             "%s: went on from %s (generation %d) to %s (generation %d)",
             *(self.service, before.model, before.slot_generation, now.model, now.slot_generation),
         )
-
-    def _count(self) -> None:
-        """Raises what ended the stream when that has happened too often."""
-        now = time.monotonic()
-        self._reopened = self._reopened + 1 if now - self._reopened_at < QUIET_S else 1
-        self._reopened_at = now
-        if self._reopened > MOST_REOPENINGS and self._ending:
-            raise self._ending
-
-    async def open(self) -> None:
-        """Open the stream for the first time, or for the next model."""
-        self.stream, self.started = await self._stack.enter_async_context(self._opening())
-        self._open, self.moving = True, False
-        if self.started.model not in self.models[-1:]:
-            self.models.append(self.started.model)
 
     async def close(self) -> None:
         """Cancel the stream if it has not ended."""

@@ -17,7 +17,12 @@ RECONNECT: tuple[tuple[str, int], ...] = (
 DIRECT: tuple[tuple[str, int], ...] = (("grpc.enable_http_proxy", 0),)
 
 # A caller that vanishes without a word (power, network) is noticed within half a minute, and its streams end.
-NOTICE_LOSS: tuple[tuple[str, int], ...] = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+# The second and third are one setting by two names: this grpc heeds the third.
+NOTICE_LOSS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+)
 
 # Without this, a second process could share a port that is already taken and get half of the calls.
 ONE_OWNER: tuple[tuple[str, int], ...] = (("grpc.so_reuseport", 0),)

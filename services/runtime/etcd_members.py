@@ -95,8 +95,10 @@ class Members:
                 return await self._call(member, method, request, share)
             except grpc.aio.AioRpcError as error:
                 trouble = domain_error(error, what, writes=False)
+                if isinstance(trouble, EtcdRefused):
+                    raise trouble from None
                 self.distrust(member)
-                if isinstance(trouble, EtcdRefused) or deadline - time.monotonic() < LEAST_S:
+                if deadline - time.monotonic() < LEAST_S:
                     raise trouble from None
             await asyncio.sleep(PAUSE_S)
 

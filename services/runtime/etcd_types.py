@@ -85,7 +85,8 @@ def etcd_settings(endpoints: str, **rest: Any) -> EtcdSettings:
         return EtcdSettings.model_validate({"endpoints": endpoints, **rest})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        raise InvalidInput(".".join(["etcd", *map(str, first["loc"])]), first["msg"]) from None
+        field = ".".join(["etcd", *map(str, first["loc"])])
+        raise InvalidInput(field, first["msg"].removeprefix("Value error, ")) from None
 
 
 @dataclass(frozen=True)

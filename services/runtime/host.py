@@ -60,9 +60,12 @@ async def host(service: Service, settings: ServiceSettings) -> None:
         model_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
 
     names = (service.grpc_name, MODEL_SERVICE)
+    state = StateCollector(controller, lambda: report.stale_s())  # noqa: PLW0108  what it calls is set later
+    figures = exposed(settings.metrics, meter.registry, state)
     async with (
         two_stage_exit() as drain,
         controller.running(),
+        within(figures),
         listening(settings.listen, names, attach, settings.grace_s) as (port, health),
         keeping(report_health(controller, health)),
         AsyncExitStack() as stack,
@@ -72,7 +75,6 @@ async def host(service: Service, settings: ServiceSettings) -> None:
             await follow(stack, settings, controller, neighbourhood, report)
         else:
             controller.want(desired)
-        stack.enter_context(exposed(settings.metrics, meter.registry, StateCollector(controller, report.stale_s)))
         await drain.wait()
         servicer.end()
 
@@ -123,6 +125,13 @@ async def keeping(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             yield
         finally:
             task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def within(context: contextlib.AbstractContextManager[object]) -> AsyncIterator[None]:
+    """A context manager among asynchronous ones."""
+    with context:
+        yield
 
 
 def run(service: Service, settings: ServiceSettings) -> None:

@@ -161,11 +161,9 @@ async def test_an_old_failure_is_not_this_one(gateway: str, etcd: Etcd) -> None:
 
 
 async def test_a_swap_that_takes_too_long_says_what_it_waits_for(gateway: str, etcd: Etcd) -> None:
-    host = Told(etcd)
-    await host.tell()
-    process = await started(gateway, "swap", "tts", "joe", "--timeout", "1.5")
-    await host.tell(model_pb2.PHASE_LOADING, "joe", await wish(etcd, "joe"))
-    code, _, err = await ended(process)
+    assert (await talkmesh(gateway, "swap", "tts", "ann", "--no-wait"))[0] == 0
+    await Told(etcd).tell(model_pb2.PHASE_LOADING, "joe", await wish(etcd, "ann") + 1)
+    code, _, err = await talkmesh(gateway, "swap", "tts", "joe", "--timeout", "1.5")
     assert code == 6
     assert "not served everywhere after 1.5 s: tts-1: LOADING" in err
     code, _, err = await talkmesh(gateway, "swap", "llm", "small", "--timeout", "0.5")

@@ -243,6 +243,19 @@ async def test_a_stream_that_is_drained_again_and_again_fails_the_turn(service: 
     assert world.fates[service].opened == tried + 1 + MOST_REOPENINGS
 
 
+@pytest.mark.parametrize("service", SERVICES)
+async def test_call_opens_on_the_next_model(service: str) -> None:
+    world = cut(service, 0, 0)
+    async with serving(world):
+        talk = Talk(world, conversation_pb2.ConversationConfig(outputs=ALL, input=MICROPHONE, seed=3))
+        talk.ask()
+        talk.hang_up()
+        await talk.run()
+    assert f"{service}-3" in {model.model for model in talk.heard[0].started.models}
+    check_speech(talk)
+    check_face(talk)
+
+
 async def test_voice_that_tells_no_words_is_cut_between_clauses() -> None:
     for end in range(1, 60, 2):
         talk = await talked(cut("tts", 1000, end, knows_words=False), ALL)

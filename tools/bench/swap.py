@@ -31,8 +31,12 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         found = await fakes.measure(options)
     else:
         found = await mesh.measure(options)
-    found["peer"] = await peers.measure(options) if options.peer else {}
-    return found | {"machine": machine()}
+    found |= {"machine": machine(), "peer": {}}
+    if options.peer:
+        # Told already, for a peer may yet have to be installed, and whoever waits may lose patience.
+        print(report.told(found), file=sys.stderr, flush=True)
+        found["peer"] = await peers.measure(options)
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
