@@ -9,7 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tools.up import ROOT, SERVICES, NotReady, running_mesh
+from services.runtime.desired import SERVICES
+from tools.up import ROOT, NotReady, running_mesh
 
 
 async def demo(options: argparse.Namespace) -> int:

@@ -29,8 +29,8 @@ READY_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.05
 ATTEMPTS = 3
-# Below the ports that the kernel gives to outgoing connections: a client that knocks at the port of an etcd that is down
-# would sooner or later be given that very port as its own, and keep etcd from coming back to it.
+# Below the ports that the kernel gives to outgoing connections: a client that knocks at the port of a server that is down
+# would sooner or later be given that very port as its own, and keep the server from coming back to it.
 PORTS = range(20_000, 32_000)
 
 
@@ -54,14 +54,24 @@ class Tls(NamedTuple):
     client_ca: Path | None = None
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+def free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that nobody listens on now. Raises EtcdFailed."""
+    found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            return port
-    raise EtcdFailed("no port of 127.0.0.1 is free")
+            found.append(port)
+    if len(found) < count:
+        raise EtcdFailed("no port of 127.0.0.1 is free")
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now. Raises EtcdFailed."""
+    return free_ports(1)[0]
 
 
 def etcd_program() -> str:

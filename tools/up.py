@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -35,7 +34,7 @@ from services.runtime.etcd import connected, etcd_settings
 from services.runtime.lifeline import PARENT_VARIABLE
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
-from tools.etcd import EtcdFailed, LocalEtcd, running_etcd
+from tools.etcd import EtcdFailed, LocalEtcd, free_ports, running_etcd
 from tools.seed import seed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,15 +48,6 @@ RESTART_S = 1.0
 
 class NotReady(Exception):
     """A process did not get ready."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
 
 
 class MergedLog:

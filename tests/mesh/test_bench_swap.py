@@ -102,7 +102,7 @@ async def test_a_small_run_finds_every_figure(monkeypatch: pytest.MonkeyPatch) -
     assert found["neighbour_streams"]["streams_failed"] == 0
     assert found["resources"]["after_swap_4"]["engines"]["processes"] == 1
     json.dumps(found)
-    assert "4 swaps" in report.told(found | {"machine": "this one", "peer": {}})
+    assert "4 swaps, " in report.told(found | {"machine": "this one", "peer": {}})
 
 
 async def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

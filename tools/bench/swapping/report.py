@@ -6,7 +6,7 @@ from typing import Any
 def told(found: dict[str, Any]) -> str:
     """A summary of what a run has found."""
     lines = [
-        f"{found['service']} ({found['engine']} engine): {found['swaps']} swaps; {found['machine']}",
+        f"{found['service']} ({found['engine']} engine): {found['swaps']} swaps, {found['swaps_loaded']} of them loaded; {found['machine']}",
         *streams(found),
         f"load: {listed(found['load'], '')}; stretches without and with swaps: {listed(found['blocks_s'], 's')}",
     ]
