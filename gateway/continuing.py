@@ -201,6 +201,9 @@ class Continued(Generic[Item, Response]):
         except BaseExceptionGroup as ended:
             if not only_drained(ended):
                 raise
+            if (task := asyncio.current_task()) and task.cancelling():
+                # Cancelled in the same moment: a task group raises what it has and lets the cancellation go.
+                raise asyncio.CancelledError from ended
             self._count(ended)
             await self._cut()
             return self.backlog.over

@@ -380,7 +380,11 @@ class FakeAsr(Fake, asr_pb2_grpc.AsrServiceServicer):
                 heard += samples.tolist()
                 if bool(samples.any()) != speaking:
                     speaking = not speaking
-                    kind = asr_pb2.SpeechActivity.KIND_SPEECH_STARTED if speaking else 2
+                    kind = (
+                        asr_pb2.SpeechActivity.KIND_SPEECH_STARTED
+                        if speaking
+                        else asr_pb2.SpeechActivity.KIND_SPEECH_ENDED
+                    )
                     activity = asr_pb2.SpeechActivity(kind=kind, sample=request.audio.start_sample)
                     yield asr_pb2.StreamingRecognizeResponse(activity=activity)
                 interim = asr_pb2.Transcript(utterance=number, text=words_in(heard), start_sample=start, end_sample=end)
@@ -430,4 +434,3 @@ async def serving(world: World) -> AsyncIterator[World]:
             await channel.channel_ready()
             world.channels[name] = channel
         yield world
-

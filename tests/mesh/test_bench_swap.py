@@ -26,7 +26,7 @@ KEYS = {
     *("neighbour_added_ms", "rss_growth_pct", "rollback_ms", "put_to_observed_ms", "phases_ms"),
 }
 STREAMS = "--streams 4 --least-s 0.2 --most-s 0.5"
-SMALL = f"--swaps 4 {STREAMS} --load-s 0.02 --load-mb 4 --block-s 1 --flips 3 --hosts 1 --models a,b,c"
+SMALL = f"--swaps 4 {STREAMS} --load-s 0.02 --load-mb 4 --block-s 0.5 --flips 3 --hosts 1 --models a,b,c"
 
 
 class Wrong(llm_pb2_grpc.LlmServiceServicer):

@@ -10,11 +10,12 @@ import pytest
 from google.rpc import error_details_pb2
 
 from services.runtime.desired import PREFIX, budget_key, eviction_key, model_key, veto_key
-from talkmesh.model.v1 import model_pb2
+from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from tests.fakes.hosts import detail, gone, until
 from tests.fakes.swapping import SERVICE, stage
 
 pytestmark = pytest.mark.mesh
+PUTS = 300
 
 
 async def test_a_put_swaps_and_the_stream_in_flight_finishes_on_the_old_model() -> None:
@@ -249,31 +250,30 @@ async def test_a_vetoed_model_is_refused_and_a_changed_entry_counts_from_the_nex
 async def test_a_put_every_100_ms_ends_on_the_last() -> None:
     async with stage() as made:
         generation = 0
-        for index in range(100):
+        for index in range(PUTS):
             generation = await made.want("abc"[index % 3])
             await asyncio.sleep(0.1)
-        last = "abc"[99 % 3]
+        last = "abc"[(PUTS - 1) % 3]
         await made.serves(last, generation)
         assert await made.served_by() == last
         history = await made.history()
-        assert [entry.generation for entry in history] == list(range(generation - 100, generation + 1))
-        assert [entry.wish.model for entry in history][1:] == ["abc"[index % 3] for index in range(100)]
+        assert [entry.generation for entry in history] == list(range(generation - PUTS, generation + 1))
+        assert [entry.wish.model for entry in history][1:] == ["abc"[index % 3] for index in range(PUTS)]
 
 
 async def test_watching_a_host_tells_every_change_and_ends_when_it_stops() -> None:
-    from talkmesh.model.v1 import model_pb2_grpc
-
     async with stage() as made:
         stub = model_pb2_grpc.ModelServiceStub(made.host.channel)
         watch = stub.WatchModels(model_pb2.WatchModelsRequest())
         seen: list[model_pb2.HostStatus] = []
-        generation = await made.want("b")
+        await made.add("slow", options={"slow": 1})
+        generation = await made.want("slow")
         async for told in watch:
             seen.append(told.host)
             if told.host.slots[0].generation == generation:
                 break
         assert seen[0].slots[0].model == "a"
-        assert seen[-1].slots[0].model == "b"
+        assert seen[-1].slots[0].model == "slow"
         assert seen[-1].freshness == model_pb2.FRESHNESS_CURRENT
         assert model_pb2.PHASE_LOADING in {state.slots[0].phase for state in seen}
 

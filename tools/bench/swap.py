@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from services.runtime.desired import SERVICES
+from services.runtime.errors import DomainError
 from services.runtime.host import leaves
 from tools.bench.machine import machine
 from tools.bench.peers import figures as peers
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--engine", choices=(FAKE, "real"), default="", help="fake is the same as --service fake")
     add("--models", default="", help=f"models that take turns ({FAKE_MODELS})")
     add("--swaps", type=int, default=0, help="(200; real models 10)")
-    add("--streams", type=int, default=20, help="paced streams at a time; conversations with real models (20; 2)")
+    add("--streams", type=int, default=0, help="paced streams at a time (20); with real models, conversations (2)")
     add("--interval-ms", type=float, default=40, help="pace of a stream's chunks (40: at 20 two cores are busy enough)")
     add("--least-s", type=float, default=1, help="shortest stream (1)")
     add("--most-s", type=float, default=3, help="longest stream (3)")
@@ -84,6 +85,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     is_fake = options.service == FAKE
     options.models = [name for name in (options.models or (FAKE_MODELS if is_fake else "")).split(",") if name]
     options.swaps = options.swaps or (200 if is_fake else 10)
+    options.streams = options.streams or (20 if is_fake else 2)
     if len(options.models) < 2:
         made.error(f"--models: name at least two models of {options.service}")
     return options
@@ -93,6 +95,6 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     try:
         found = asyncio.run(measure(options))
-    except* (NotReady, MeshNotReady, SwapFailed) as group:
+    except* (NotReady, MeshNotReady, SwapFailed, DomainError) as group:
         sys.exit(f"tools.bench swap: {'; '.join(map(str, leaves(group)))}")
     print(json.dumps(found) if options.json else report.told(found))

@@ -154,17 +154,18 @@ def test_sound_is_late_by_an_ideal_player_that_starts_with_the_first() -> None:
     assert turn.heard_by() == pytest.approx(11.1)
 
 
-def test_turns_fail_are_cut_short_or_mixed() -> None:
-    whole, short, mixed, failed = (Turn(1000, first_at=1, end_sample=3000) for _ in range(4))
+def test_turns_fail_are_cut_short_or_handed_over() -> None:
+    whole, short, handed_over, failed = (Turn(1000, first_at=1, end_sample=3000) for _ in range(4))
     whole.take(done(3050, "heart"), 9)
     short.take(done(3200, "heart"), 9)
-    mixed.take(done(3000, "heart", "joe"), 9)
+    handed_over.take(done(3000, "heart", "joe"), 9)
     failed.error = "UNAVAILABLE: gone"
-    assert turn_figures("tts", [whole, short, mixed, failed]) == {
+    assert turn_figures("tts", [whole, short, handed_over, failed]) == {
         "streams": 4,
         "streams_failed": 1,
         "streams_truncated": 1,
-        "mixed_chunks": 1,
+        "mixed_chunks": None,
+        "turns_handed_over": 1,
         "failures": ["UNAVAILABLE: gone"],
         "turns_by_model": {"heart": 3, "joe": 1},
     }

@@ -14,7 +14,7 @@ from tools.bench.swapping import gaps, memory
 from tools.bench.swapping.blocks import Blocks, alternate
 from tools.bench.swapping.load import LoadJob
 from tools.bench.swapping.processes import NotReady, loading
-from tools.up import free_ports
+from tools.etcd import free_ports
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.runtime.desired import Budget
 from services.runtime.engine import ModelSpec
-from services.runtime.etcd import Etcd, connected, etcd_settings
+from services.runtime.etcd import Etcd
 from tools.bench.figures import percentile
 from tools.bench.swapping import fake, gaps, memory, neighbour
 from tools.bench.swapping.blocks import Blocks, alternate
@@ -22,9 +22,8 @@ from tools.bench.swapping.load import LoadJob
 from tools.bench.swapping.memory import Holding
 from tools.bench.swapping.processes import loading, process
 from tools.bench.swapping.records import Records
-from tools.bench.swapping.wishes import Operator, operating, phases_ms
-from tools.etcd import running_etcd
-from tools.up import free_ports
+from tools.bench.swapping.wishes import Operator, operating, patient, phases_ms
+from tools.etcd import free_ports, running_etcd
 
 MODULES = {fake.NAME: fake.__name__, neighbour.NAME: neighbour.__name__}
 RESIDENT = 16
@@ -108,7 +107,7 @@ async def stage() -> AsyncIterator[Stage]:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-swap-")))
         etcd = await stack.enter_async_context(running_etcd(folder / "etcd"))
-        client = await stack.enter_async_context(connected(etcd_settings(etcd.endpoint)))
+        client = await stack.enter_async_context(patient(etcd.endpoint))
         yield Stage(folder, client, etcd.endpoint, Hosts(), stack)
 
 

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from services.runtime.etcd import connected, etcd_settings
 from tools.bench.figures import percentile
 from tools.bench.swapping import gaps, memory
 from tools.bench.swapping.blocks import Blocks, Kind, alternate
@@ -18,7 +17,7 @@ from tools.bench.swapping.flips import DRAIN_S, STANDBY_S, Flips
 from tools.bench.swapping.processes import ROOT
 from tools.bench.swapping.records import Gap
 from tools.bench.swapping.turns import BUFFER_MS, SIZE, Conversations, Turn
-from tools.bench.swapping.wishes import Operator, Sight, operating, phases_ms
+from tools.bench.swapping.wishes import Operator, Sight, operating, patient, phases_ms
 from tools.up import RunningMesh, running_mesh
 
 LOGS = ROOT / "var" / "log" / "bench-swap"
@@ -33,7 +32,7 @@ async def followed_mesh(options: argparse.Namespace) -> AsyncIterator[tuple[Runn
     """A mesh with an etcd of its own, and an operator of the service to be swapped. Raises NotReady."""
     async with (
         running_mesh(LOGS, {options.service: options.models[0]}) as mesh,
-        connected(etcd_settings(mesh.endpoints)) as etcd,
+        patient(mesh.endpoints) as etcd,
         operating(etcd, options.service, [options.service]) as operator,
     ):
         yield mesh, operator
@@ -140,12 +139,17 @@ def all_of(lists: Any) -> list[Gap]:
 
 
 def turn_figures(service: str, turns: Sequence[Turn]) -> dict[str, Any]:
-    """How turns ended. `mixed_chunks` counts turns that more than one model of the service had a part in."""
+    """How turns ended.
+
+    `turns_handed_over` had more than one model of the service: their stream outlived its drain, and the gateway went on with
+    the model after. Whether single chunks are mixed cannot be told of real models, which do not sign them.
+    """
     return {
         "streams": len(turns),
         "streams_failed": sum(turn.failed for turn in turns),
         "streams_truncated": sum(turn.truncated for turn in turns),
-        "mixed_chunks": sum(len(turn.models_of(service)) > 1 for turn in turns),
+        "mixed_chunks": None,
+        "turns_handed_over": sum(len(turn.models_of(service)) > 1 for turn in turns),
         "failures": list(dict.fromkeys(turn.error for turn in turns if turn.error))[:5],
         "turns_by_model": {
             name: sum(name in turn.models_of(service) for turn in turns) for name in served(service, turns)

@@ -5,10 +5,12 @@ from typing import Any
 
 def told(found: dict[str, Any]) -> str:
     """A summary of what a run has found."""
+    swaps = f"{found['swaps']} swaps, {found['swaps_loaded']} of them loaded"
+    kinds = f"stretches without and with swaps: {listed(found['blocks_s'], 's')}"
     lines = [
-        f"{found['service']} ({found['engine']} engine): {found['swaps']} swaps, {found['swaps_loaded']} of them loaded; {found['machine']}",
+        f"{found['service']} ({found['engine']} engine): {swaps}; {found['machine']}",
         *streams(found),
-        f"load: {listed(found['load'], '')}; stretches without and with swaps: {listed(found['blocks_s'], 's')}",
+        f"load: {listed(found['load'], '')}; {kinds}",
     ]
     lines += gaps("gap between chunks", found["gap_ms"])
     if beside := found.get("neighbour_gap_ms"):
@@ -33,8 +35,13 @@ TIMES = {
 
 
 def streams(found: dict[str, Any]) -> list[str]:
-    ended = f"{found['streams_failed']} failed, {found['streams_truncated']} truncated, {found['mixed_chunks']} mixed chunks"
-    return [f"streams: {found['streams']}, {ended}", *(f"  failed by: {why}" for why in found.get("failures", ()))]
+    ends = [f"{found['streams_failed']} failed", f"{found['streams_truncated']} truncated"]
+    if found["mixed_chunks"] is not None:
+        ends.append(f"{found['mixed_chunks']} mixed chunks")
+    if "turns_handed_over" in found:
+        ends.append(f"{found['turns_handed_over']} handed over to the model after")
+    why = [f"  failed by: {reason}" for reason in found.get("failures", ())]
+    return [f"streams: {found['streams']}, {', '.join(ends)}", *why]
 
 
 def gaps(title: str, figures: dict[str, float]) -> list[str]:
