@@ -135,15 +135,17 @@ class Following:
 
     def _apply(self, changes: Changes) -> None:
         """A whole response at once: what was written in one transaction is acted on as one."""
-        concerned = False
+        desires = [event for event in changes.events if not event.kv.key.startswith(OBSERVED)]
         for event in changes.events:
             if event.kv.key.startswith(OBSERVED):
                 self._neighbourhood.drop(event.kv.key) if event.deleted else self._neighbourhood.take(event.kv)
-            else:
-                concerned = self._apply_one(event) or concerned
+        # What hosts tell of themselves does not count: telling that it was seen would be seen in its turn, for ever.
+        if not desires:
+            return
+        concerned = [self._apply_one(event) for event in desires]
         self._desired.revision = max(self._desired.revision, changes.revision)
-        self._recorder.seen(changes.events)
-        if concerned:
+        self._recorder.seen(desires)
+        if any(concerned):
             self._changed()
 
     def _apply_one(self, event: Event) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from services.runtime import channels, memory
+from services.runtime import channels, memory, priority
 from services.runtime.bell import Bell
 from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import EngineJob, Progress
@@ -174,8 +174,11 @@ class Resident:
                 raise LoadFailed(f"the engine process could not be started: {error}") from error
             self.pid = process.pid
             stack.push_async_callback(self._end, process)
+            if not self.wanted:
+                priority.yield_to_others(process.pid)
             async with reading(descriptor) as progress:
                 await self._until_ready(process, progress)
+            priority.be_equal(process.pid)
             channel = channels.channel(f"unix:{socket}")
             # Streams of a process that died are told so by the connection; closing at once could cancel them before.
             stack.push_async_callback(channel.close, LAST_WORDS_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 
 import grpc
@@ -291,3 +292,27 @@ async def test_a_models_entry_that_comes_after_the_put_is_found() -> None:
         await asyncio.sleep(1)
         await made.etcd.put(model_key(SERVICE, "late"), '{"engine": "echo"}')
         await made.serves("late")
+
+
+async def test_hosts_with_nothing_to_do_leave_etcd_alone() -> None:
+    async with stage(instances=2) as made:
+        await asyncio.sleep(3)
+        before = (await made.etcd.status()).revision
+        await asyncio.sleep(5)
+        assert (await made.etcd.status()).revision - before < 2 * 5 * 2 + 5
+
+
+async def test_a_model_that_is_loaded_beside_another_gives_way_and_then_does_not() -> None:
+    async with stage() as made:
+        await made.add("slow", options={"slow": 2})
+        await made.want("slow")
+        await made.phase("slow", model_pb2.PHASE_LOADING)
+        status = (await made.models())["slow"]
+        process = psutil.Process(status.pid)
+        batch = os.sched_getscheduler(status.pid) == os.SCHED_BATCH
+        assert process.nice() > 0 or batch
+        await made.serves("slow")
+        assert process.nice() == 0
+        assert os.sched_getscheduler(status.pid) == os.SCHED_OTHER
+        serving = psutil.Process((await made.models())["a"].pid)
+        assert serving.nice() == 0

@@ -1,0 +1,125 @@
+"""What is kept of a stream, and when it is opened again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.continuing import Backlog, continued, only_drained, unknown_voice
+from gateway.mesh import ServiceFailed
+from services.runtime.errors import DomainError, Drained, NotFound, Unavailable
+from services.runtime.statuses import status_of
+from talkmesh.model.v1 import model_pb2
+from talkmesh.outcomes import DETAILS_KEY, Outcome
+from talkmesh.tts.v1 import tts_pb2
+
+
+def failed(error: DomainError, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> ServiceFailed:
+    return ServiceFailed("tts", Outcome(code, str(error), ((DETAILS_KEY, status_of(error).SerializeToString()),)))
+
+
+def test_only_a_drained_stream_is_told_from_all_failures() -> None:
+    assert only_drained(failed(Drained("over")))
+    assert only_drained(ExceptionGroup("", [failed(Drained("over")), ExceptionGroup("", [failed(Drained("over"))])]))
+    assert not only_drained(failed(Unavailable("killed")))
+    assert not only_drained(ExceptionGroup("", [failed(Drained("over")), failed(Unavailable("killed"))]))
+    assert not only_drained(ExceptionGroup("", [failed(Drained("over")), ValueError()]))
+    assert not only_drained(ServiceFailed("tts", Outcome(grpc.StatusCode.UNAVAILABLE, "DRAINED", ())))
+
+
+def test_a_voice_is_what_is_unknown_of_all_that_can_be() -> None:
+    assert unknown_voice(failed(NotFound("voice", "joe"), grpc.StatusCode.NOT_FOUND))
+    assert not unknown_voice(failed(NotFound("style", "joe"), grpc.StatusCode.NOT_FOUND))
+    assert not unknown_voice(failed(Drained("over")))
+
+
+async def test_backlog_tells_again_what_was_not_answered() -> None:
+    backlog = Backlog[int]()
+    for item in range(5):
+        backlog.add(item)
+    assert [await backlog.next() for _ in range(4)] == [0, 1, 2, 3]
+    assert backlog.answered(1) == 1
+    backlog.keep(lambda item: item != 2)
+    backlog.begin_again(backlog.kept)
+    backlog.close()
+    assert [await backlog.next() for _ in range(4)] == [1, 3, 4, None]
+    assert backlog.told
+    assert not backlog.over
+    backlog.answered(9)
+    assert backlog.over
+
+
+async def test_backlog_forgets_only_what_was_told() -> None:
+    backlog = Backlog[int]()
+    backlog.add(1)
+    assert backlog.answered(1) == 0
+    backlog.keep(lambda _: False)
+    assert await backlog.next() == 1
+
+
+async def test_held_backlog_waits_for_the_next_stream() -> None:
+    backlog = Backlog[int]()
+    waiting = asyncio.create_task(backlog.next())
+    await asyncio.sleep(0)
+    backlog.hold()
+    backlog.add(1)
+    assert await waiting is None
+    backlog.begin_again(backlog.kept)
+    assert await backlog.next() == 1
+
+
+async def test_room_comes_as_things_are_told() -> None:
+    backlog = Backlog[int]()
+    for item in range(3):
+        backlog.add(item)
+    waiting = asyncio.create_task(backlog.room(2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await backlog.next()
+    await asyncio.wait_for(waiting, 1)
+
+
+class SlowToStop:
+    """A stream that is drained at once, while what is being sent takes a moment to be stopped."""
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
+
+    async def send(self, request: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._stopping.set()
+            await asyncio.sleep(0.05)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        raise failed(Drained("over"))
+        yield
+
+
+async def test_stream_that_is_cancelled_in_the_moment_it_is_drained_is_not_opened_again() -> None:
+    stopping, opened = asyncio.Event(), 0
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[tuple[Any, Any]]:
+        nonlocal opened
+        opened += 1
+        yield SlowToStop(stopping), tts_pb2.SynthesisStarted(model=model_pb2.ServingModel(model="joe"))
+
+    async def take(response: Any) -> None:
+        raise AssertionError("nothing is answered")
+
+    backlog = Backlog[int]()
+    backlog.add(1)
+    async with continued("tts", opening, backlog) as stream:
+        running = asyncio.create_task(stream.run(take))
+        await asyncio.wait_for(stopping.wait(), 5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 5)
+    assert opened == 1
