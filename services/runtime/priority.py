@@ -1,41 +1,59 @@
-"""Processor time while a model is loaded: whoever is talking goes first."""
+"""Processor time while models come and go: whoever is talking goes first."""
 
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-LOADING_NICE = 15
+HURRIED_NICE = 10
 CAP_SYS_NICE = 23
+PATIENCE_S = 20.0
+"""How long a model is loaded from idle time alone: on a machine that is never idle it would otherwise never be there."""
 
 
 def yield_to_others(pid: int) -> None:
-    """Let a process that has just been started give way to all others.
+    """Let a process run only when nobody else wants to: it is stopped in the middle when another wakes up.
 
-    Only if it can be taken back: raising a priority needs a capability that containers often lack. Without it the process is
-    scheduled as a batch job, which at least never interrupts another when it wakes up.
+    Only if that can be taken back: raising a priority takes a capability that containers often lack. Without it the process
+    is scheduled as a batch job, which at least never stops another when it wakes up.
     """
-    with contextlib.suppress(OSError):
-        if may_raise():
-            os.setpriority(os.PRIO_PROCESS, pid, LOADING_NICE)
-        else:
-            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    policy = os.SCHED_IDLE if may_raise() else os.SCHED_BATCH
+    every_thread(pid, lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(0)))
+
+
+def hurry(pid: int) -> None:
+    """Give a process that has yielded for long enough a share, if a small one."""
+
+    def take_share(thread: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, thread, HURRIED_NICE)
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+    if may_raise():
+        every_thread(pid, take_share)
 
 
 def be_equal(pid: int) -> None:
-    """Undo that, for every thread that the process has by now."""
+    """Have a process scheduled like all others again."""
+
+    def equal(thread: int) -> None:
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        if may_raise():
+            os.setpriority(os.PRIO_PROCESS, thread, 0)
+
+    every_thread(pid, equal)
+
+
+def every_thread(pid: int, change: Callable[[int], None]) -> None:
+    """Do this to each thread that a process has now, as far as it is allowed."""
     for thread in threads(pid):
         with contextlib.suppress(OSError):
-            if may_raise():
-                os.setpriority(os.PRIO_PROCESS, thread, 0)
-            else:
-                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            change(thread)
 
 
 def threads(pid: int) -> Iterator[int]:
     with contextlib.suppress(OSError):
-        yield from (int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir())
+        yield from [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
 
 
 @functools.cache

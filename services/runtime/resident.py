@@ -222,7 +222,7 @@ class Resident:
         )
         limit_s = self.spec.load_timeout_s
         try:
-            async with cancelled_at_end(limited), asyncio.timeout(limit_s) as timeout:
+            async with cancelled_at_end(limited, hurried(process.pid)), asyncio.timeout(limit_s) as timeout:
                 async for line in progress:
                     told = Progress.model_validate_json(line)
                     if told.phase == "ready":
@@ -249,6 +249,9 @@ class Resident:
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         self.pid = 0
+        if process.returncode is None:
+            # To give memory back takes a while, in which nobody is to be kept waiting.
+            priority.yield_to_others(process.pid)
         await ensure_gone(process)
 
     def _enter(self, phase: Phase, error: str = "") -> None:
@@ -262,6 +265,12 @@ class Resident:
         now = time.monotonic()
         self.timings[self._step] = self.timings.get(self._step, 0.0) + now - self._step_at
         self._step_at = now
+
+
+async def hurried(pid: int) -> None:
+    """A model that is still being loaded after a while has waited for idle time long enough."""
+    await asyncio.sleep(priority.PATIENCE_S)
+    priority.hurry(pid)
 
 
 @asynccontextmanager
@@ -299,6 +308,7 @@ async def ensure_gone(process: asyncio.subprocess.Process) -> None:
             await asyncio.wait_for(process.wait(), EXIT_GRACE_S)
     finally:
         if process.returncode is None:
+            priority.be_equal(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

@@ -47,8 +47,11 @@ class Blocks:
         return sum(block.ended - block.began for block in self.found if block.kind == kind)
 
 
-async def alternate(blocks: Blocks, swaps: int, block_s: float, swap: Callable[[int], Awaitable[None]]) -> None:
-    """Swap `swaps` times, one after the other as fast as they complete, in blocks of about `block_s`; as long without.
+async def alternate(
+    blocks: Blocks, swaps: int, block_s: float, swap: Callable[[int], Awaitable[None]], base_s: float = 0.0
+) -> None:
+    """Swap `swaps` times, one after the other as fast as they complete, in blocks of about `block_s`; `base_s` without, or
+    as long if that is 0.
 
     `swap` is given the number of the swap, from 0. Blocks of swaps end SETTLE_S after their last swap, and base blocks begin
     PAUSE_S later: what a swap leaves behind is let go of in time that counts as swapping, or not at all.
@@ -59,7 +62,7 @@ async def alternate(blocks: Blocks, swaps: int, block_s: float, swap: Callable[[
         for kind in ORDER:
             if kind == "base":
                 with blocks.block(kind):
-                    await asyncio.sleep(block_s)
+                    await asyncio.sleep(base_s or block_s)
             elif done < swaps:
                 with blocks.block(kind):
                     done = await swap_for(block_s, done, most, swap)

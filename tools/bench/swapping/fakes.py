@@ -147,7 +147,7 @@ async def on_stage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     blocks, swapped = Blocks(), Swapped()
     async with loading(job(stage, fake.NAME, options)) as load, loading(job(stage, neighbour.NAME, options)) as beside:
         swapping = Swapping(operator, stage.hosts.pids[operator.instances[0]], swapped, options)
-        await alternate(blocks, options.swaps, options.block_s, swapping.swap)
+        await alternate(blocks, options.swaps, options.block_s, swapping.swap, options.base_s)
         flips = await flipped(stage, operator, options)
         seen, seen_beside = await asyncio.gather(load.finish(), beside.finish())
     return figures(options, blocks, swapped, flips, seen, seen_beside)

@@ -83,7 +83,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             for number in range(clients):
                 group.create_task(talks.client(number))
             await until_warm(talks)
-            await alternate(blocks, options.swaps, options.block_s, Swapping(operator, pid, swapped, options).swap)
+            swapping = Swapping(operator, pid, swapped, options)
+            await alternate(blocks, options.swaps, options.block_s, swapping.swap, options.base_s)
             flips = await flip(operator, options.models, min(options.flips, MOST_FLIPS))
             talks.stopping = True
     return figures(options, clients, blocks, swapped, talks.turns, flips)
