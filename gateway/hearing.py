@@ -49,9 +49,11 @@ class Hearing:
         return started
 
     async def hear(self, audio: audio_pb2.AudioChunk) -> None:
-        """More of the user's audio; waits while the service does not read."""
+        """More of the user's audio; waits while the service does not read. Until speech is heard in it, models may change."""
         if self._start is None:
             self._start = audio.start_sample
+        if not self._is_speaking:
+            self._move()
         self.backlog.add(Request(audio=audio))
         self._forget_silence(audio.start_sample)
         await self.backlog.room(WAITING)
@@ -69,9 +71,14 @@ class Hearing:
     def begin_turn(self) -> None:
         """Go on with the newest model now, unless this one is making something out."""
         self.stream.begin_turn()
-        speaking = self._activity.kind == asr_pb2.SpeechActivity.KIND_SPEECH_STARTED
-        if not (speaking and self._is_of_this_utterance(self._activity)):
+        if not self._is_speaking:
             self._move()
+
+    @property
+    def _is_speaking(self) -> bool:
+        """Whether the user was heard to speak in the utterance in progress, and not yet to stop."""
+        started = self._activity.kind == asr_pb2.SpeechActivity.KIND_SPEECH_STARTED
+        return started and self._is_of_this_utterance(self._activity)
 
     def _move(self) -> None:
         if not self._unanswered:

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from talkmesh import AudioInput, Client, Outcome, SessionConfig, Video, read_wav
-from tests.e2e.asking import Answer, collect
+from tests.e2e.asking import Answer, check_one_timeline, collect
 
 SPEECH = AudioInput(16000)
 
@@ -29,27 +29,6 @@ async def test_spoken_question_comes_back_as_text_audio_and_pictures(mesh: str, 
     assert next(stage.name for stage in answer.done.stages) == "asr_final"
     assert {model.service for model in answer.done.models} == {"asr", "llm", "tts", "animation", "render"}
     check_one_timeline(answer, started.sample_rate_hz, 960)
-
-
-def check_one_timeline(answer: Answer, rate_hz: int, frame: int) -> None:
-    """Audio, phonemes, face frames and pictures of the reply tile the same stretch of one clock."""
-    done = answer.done
-    audio = [chunk for chunk in answer.audio if chunk.start_sample >= done.start_sample]
-    at = done.start_sample
-    for chunk in audio:
-        assert chunk.start_sample == at
-        at += len(chunk.data) // 2
-    assert at == done.end_sample
-    assert any(any(chunk.data) for chunk in audio)
-    for kind in (answer.video, answer.faces):
-        starts = [event.start_sample for event in kind if event.start_sample >= done.start_sample]
-        assert starts == list(range(done.start_sample, done.end_sample, frame))
-    assert answer.video[0].keyframe
-    spans = [span for clause in answer.phonemes for span in clause.phonemes]
-    assert spans[0].start_sample == done.start_sample
-    assert all(a.end_sample == b.start_sample for a, b in itertools.pairwise(spans))
-    assert spans[-1].end_sample <= done.end_sample
-    assert sum(span.end_sample - span.start_sample for span in spans) > 0.4 * rate_hz
 
 
 async def test_mp4_plays_with_both_tracks_of_one_length(mesh: str) -> None:

@@ -16,6 +16,7 @@ from tools.bench.swapping.burning import imitated_weights
 from tools.bench.swapping.load import Hearing
 from tools.bench.swapping.mesh import turn_figures
 from tools.bench.swapping.records import Gap, StreamRecord
+from tools.bench.swapping.stalls import Stall, Stalls, together
 from tools.bench.swapping.turns import Turn
 from tools.bench.swapping.wires import Chunk, Start
 
@@ -181,3 +182,21 @@ def test_what_cannot_be_measured_is_refused(arguments: list[str], capsys: pytest
     with pytest.raises(SystemExit):
         parsed(arguments)
     assert "--" in capsys.readouterr().err
+
+
+def test_a_stall_counts_only_where_every_processor_had_it() -> None:
+    first = [Stall(1.0, 1.05), Stall(3.0, 3.02)]
+    second = [Stall(1.01, 1.06), Stall(5.0, 5.1)]
+    assert together([first, second]) == [Stall(1.01, 1.05)]
+    assert together([first]) == first
+    stalls = Stalls(True, together([first, second]))
+    assert stalls.hit(1.03)
+    assert stalls.hit(1.12)
+    assert not stalls.hit(1.2)
+    assert not stalls.hit(3.01)
+
+
+def test_chunks_that_a_stall_made_late_are_left_out() -> None:
+    blocks = Blocks([Block("base", 0.0, 2.0), Block("swap", 2.0, 4.0)])
+    found = gaps.by_kind([Gap(1.03, 60.0), Gap(1.5, 1.0), Gap(3.0, 2.0)], blocks, Stalls(True, [Stall(0.98, 1.02)]))
+    assert found == {"base": [1.0], "swap": [2.0]}

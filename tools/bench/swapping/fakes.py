@@ -22,6 +22,7 @@ from tools.bench.swapping.load import LoadJob
 from tools.bench.swapping.memory import Holding
 from tools.bench.swapping.processes import loading, process
 from tools.bench.swapping.records import Records
+from tools.bench.swapping.stalls import Stalls, noticed
 from tools.bench.swapping.wishes import Operator, operating, patient, phases_ms
 from tools.etcd import free_ports, running_etcd
 
@@ -147,10 +148,11 @@ async def on_stage(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     blocks, swapped = Blocks(), Swapped()
     async with loading(job(stage, fake.NAME, options)) as load, loading(job(stage, neighbour.NAME, options)) as beside:
         swapping = Swapping(operator, stage.hosts.pids[operator.instances[0]], swapped, options)
-        await alternate(blocks, options.swaps, options.block_s, swapping.swap, options.base_s)
+        async with noticed() as stalls:
+            await alternate(blocks, options.swaps, options.block_s, swapping.swap, options.base_s)
         flips = await flipped(stage, operator, options)
         seen, seen_beside = await asyncio.gather(load.finish(), beside.finish())
-    return figures(options, blocks, swapped, flips, seen, seen_beside)
+    return figures(options, blocks, stalls, swapped, flips, seen, seen_beside)
 
 
 @dataclass
@@ -193,10 +195,17 @@ async def flipped(stage: Stage, operator: Operator, options: argparse.Namespace)
 
 
 def figures(
-    options: argparse.Namespace, blocks: Blocks, swapped: Swapped, flips: Flips, seen: Records, beside: Records
+    options: argparse.Namespace,
+    blocks: Blocks,
+    stalls: Stalls,
+    swapped: Swapped,
+    flips: Flips,
+    seen: Records,
+    beside: Records,
 ) -> dict[str, Any]:
     """What is printed."""
-    own, others = gaps.by_kind(seen.gaps, blocks), gaps.by_kind(beside.gaps, blocks)
+    own, others = gaps.by_kind(seen.gaps, blocks, stalls), gaps.by_kind(beside.gaps, blocks, stalls)
+    own_all, others_all = gaps.by_kind(seen.gaps, blocks), gaps.by_kind(beside.gaps, blocks)
     neighbours = gaps.gap_figures(others["base"], others["swap"])
     return {
         "service": fake.NAME,
@@ -207,6 +216,11 @@ def figures(
         "gap_ms": gaps.gap_figures(own["base"], own["swap"]),
         "neighbour_added_ms": {"p99": neighbours["added_p99"], "max": neighbours["added_max"]},
         "neighbour_gap_ms": neighbours,
+        "machine_stalls": stalls.figures(),
+        "with_stalls": {
+            "gap_ms": gaps.gap_figures(own_all["base"], own_all["swap"]),
+            "neighbour_gap_ms": gaps.gap_figures(others_all["base"], others_all["swap"]),
+        },
         "neighbour_streams": gaps.stream_figures(beside.streams),
         **swapped.growth(),
         **flips.figures(),

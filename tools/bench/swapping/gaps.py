@@ -5,13 +5,17 @@ from collections.abc import Iterable, Sequence
 from tools.bench.figures import percentile
 from tools.bench.swapping.blocks import Blocks, Kind
 from tools.bench.swapping.records import Gap, StreamRecord
+from tools.bench.swapping.stalls import Stalls
 
 
-def by_kind(gaps: Iterable[Gap], blocks: Blocks) -> dict[Kind, list[float]]:
-    """Lateness in ms by the kind of block that the late chunk arrived in; chunks between blocks are left out."""
+def by_kind(gaps: Iterable[Gap], blocks: Blocks, stalls: Stalls | None = None) -> dict[Kind, list[float]]:
+    """Lateness in ms by the kind of block that the late chunk arrived in; chunks between blocks are left out.
+
+    With `stalls`, so are those that came when the whole machine had stood still.
+    """
     found: dict[Kind, list[float]] = {"base": [], "swap": []}
     for gap in gaps:
-        if kind := blocks.kind_at(gap.at):
+        if (kind := blocks.kind_at(gap.at)) and not (stalls and stalls.hit(gap.at)):
             found[kind].append(gap.late_ms)
     return found
 
