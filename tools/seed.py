@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.runtime.desired import SERVICES, AuditEntry, SlotWish, audit_key, model_key, slot_key
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, NotFound
 from services.runtime.etcd import Etcd, EtcdSettings, Put, absent, connected, etcd_settings
 from services.runtime.recording import now_ms
 from services.runtime.settings import CATALOG_FOLDER, chosen, read_catalog, secret
@@ -28,6 +28,8 @@ async def seed(etcd: Etcd, wanted: Mapping[str, str] | None = None, folder: Path
     for service in SERVICES:
         catalog = read_catalog(folder / f"{service}.json")
         asked = (wanted or {}).get(service, "")
+        if asked and asked not in catalog:
+            raise NotFound(f"{service} model", asked, catalog)
         model, _ = chosen(catalog, asked)
         for name, spec in catalog.items():
             await etcd.put(model_key(service, name), spec.model_dump_json(exclude_defaults=True))

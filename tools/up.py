@@ -233,7 +233,7 @@ async def planted(endpoints: str, models: Mapping[str, str]) -> None:
         async with connected(etcd_settings(endpoints)) as etcd:
             await seed(etcd, models)
     except DomainError as error:
-        raise NotReady(f"etcd at {endpoints}: {error}") from error
+        raise NotReady(f"the catalog cannot be written to etcd: {error}") from error
 
 
 async def discovered(gateway: Member) -> None:
