@@ -49,7 +49,7 @@ class Hearing:
         return started
 
     async def hear(self, audio: audio_pb2.AudioChunk) -> None:
-        """More of the user's audio; waits while the service does not read. Until speech is heard in it, models may change."""
+        """More of the user's audio; waits while the service does not read. Until it has speech in it, models may change."""
         if self._start is None:
             self._start = audio.start_sample
         if not self._is_speaking:
