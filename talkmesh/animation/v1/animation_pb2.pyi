@@ -100,7 +100,7 @@ Global___AnimationConfig: _TypeAlias = AnimationConfig  # noqa: Y015
 
 @_typing.final
 class Speech(_message.Message):
-    """A clause that will be heard from start_sample to end_sample."""
+    """A clause, or a part of one, that will be heard from start_sample to end_sample. It replaces what was known of that time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -426,6 +426,8 @@ Global___ReplyClause: _TypeAlias = ReplyClause  # noqa: Y015
 
 @_typing.final
 class ClausePhonemes(_message.Message):
+    """Where the sounds and words of a clause lie. A clause may come in several of these, one after the other."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CLAUSE_INDEX_FIELD_NUMBER: _builtins.int
@@ -501,7 +503,7 @@ class TurnDone(_message.Message):
     def waterfall(self) -> Global___Waterfall: ...
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ServingModel]:
-        """The models that made this turn."""
+        """The models that made this turn; two of a service when one took over from another in its middle."""
 
     def __init__(
         self,

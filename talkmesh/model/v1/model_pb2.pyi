@@ -287,7 +287,9 @@ class Interface(_message.Message):
     """Longest prompt and reply together (llm)."""
     @_builtins.property
     def sample_rates_hz(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Rates of audio that the engine gives (tts) or its service takes (asr, animation), in Hz."""
+        """The rate of audio that the engine gives (tts), or the least and the most that its service takes (asr, animation, render),
+        in Hz.
+        """
 
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
