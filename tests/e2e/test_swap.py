@@ -14,6 +14,8 @@ from tests.e2e.asking import Answer, check_one_timeline, collect
 FIRST = {"asr": "tiny.en", "tts": "heart", "animation": "visemes", "render": "warp"}
 SECOND = {"asr": "base", "tts": "joe", "animation": "visemes-lively", "render": "warp-256"}
 FRAME = 960
+ATTEMPTS = 4
+"""A swap that comes when the model has done its part of the turn already is none in the middle."""
 QUESTION = "Tell me something about the sea, and about the people who live by it."
 
 
@@ -72,10 +74,13 @@ async def test_streams_as_long_as_a_session_move_between_its_turns(mesh: str, qu
 async def test_a_turn_goes_on_when_its_model_is_taken_away_in_the_middle(mesh: str, service: str) -> None:
     config = SessionConfig(face_frames=True, size=256, seed=1, max_reply_tokens=60)
     async with operator(mesh) as admin, Client(mesh) as client, client.session(config) as session:
-        await admin.swap(service, SECOND[service])
-        await admin.swap(service, FIRST[service])
-        answer = await interrupted_by_a_swap(session, admin, service)
-    assert answer.done.outcome is Outcome.COMPLETED
+        for _ in range(ATTEMPTS):
+            await admin.swap(service, SECOND[service])
+            await admin.swap(service, FIRST[service])
+            answer = await interrupted_by_a_swap(session, admin, service)
+            assert answer.done.outcome is Outcome.COMPLETED
+            if len(models_of(answer, service)) > 1:
+                break
     assert models_of(answer, service) == [FIRST[service], SECOND[service]]
     check_one_timeline(answer, session.started.sample_rate_hz, FRAME)
     said = [word.text for event in answer.phonemes for word in event.words]
