@@ -1,16 +1,14 @@
 """The gateway's settings: read once, checked, then frozen."""
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from gateway.addresses import Places, name_and_port, places
+from services.runtime.access import EtcdOptions
 from services.runtime.desired import SERVICES
-from services.runtime.etcd import EtcdSettings, etcd_settings
 from services.runtime.options import from_command_line
-from services.runtime.settings import secret
 from services.runtime.telemetry import LogLevel
 
 SYSTEM_PROMPT = ""
@@ -26,10 +24,8 @@ def hosts_field(service: str, name: str) -> Any:
     )
 
 
-class GatewaySettings(BaseModel):
+class GatewaySettings(EtcdOptions):
     """How the gateway runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen: str = Field("127.0.0.1:7400", description="host:port; port 0 takes a free one")
     asr: str = hosts_field("asr", "ASR")
@@ -37,12 +33,6 @@ class GatewaySettings(BaseModel):
     tts: str = hosts_field("tts", "TTS")
     animation: str = hosts_field("animation", "animation")
     render: str = hosts_field("render", "render")
-    etcd: str = Field("", description="host:port of etcd, several with commas; empty knows no other hosts")
-    etcd_ca: Path | None = Field(default=None, description="PEM file to check etcd's certificate with: switches TLS on")
-    etcd_cert: Path | None = Field(default=None, description="PEM file of our own certificate for etcd")
-    etcd_key: Path | None = Field(default=None, description="PEM file of its private key")
-    etcd_user: str = Field("", description="our name at etcd")
-    etcd_password_file: Path | None = Field(default=None, description="file that holds our password at etcd")
     metrics: str = Field("", description="host:port for Prometheus, port 0 takes a free one; empty serves none")
     system_prompt: str = Field(SYSTEM_PROMPT, description="empty leaves it to the language model's own template")
     max_reply_tokens: int = Field(96, ge=1, description="most tokens in a reply")
@@ -57,11 +47,6 @@ class GatewaySettings(BaseModel):
     window_frames: int = Field(12, ge=2, description="pictures that may be under way at once")
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
-
-    @field_validator("etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", mode="before")
-    @classmethod
-    def _no_path(cls, value: Any) -> Any:
-        return value or None
 
     @field_validator(*SERVICES)
     @classmethod
@@ -80,19 +65,6 @@ class GatewaySettings(BaseModel):
     def places(self) -> dict[str, Places]:
         """Service → where its hosts are; without etcd, everyone is somewhere."""
         return {name: places(getattr(self, name) or ("" if self.etcd else HOSTS[name])) for name in SERVICES}
-
-    def etcd_access(self) -> EtcdSettings | None:
-        """How to reach etcd, if it is to be reached. Raises InvalidInput."""
-        if not self.etcd:
-            return None
-        return etcd_settings(
-            self.etcd,
-            ca=self.etcd_ca,
-            cert=self.etcd_cert,
-            key=self.etcd_key,
-            user=self.etcd_user,
-            password=secret(self.etcd_password_file),
-        )
 
 
 def gateway_settings(arguments: list[str] | None = None) -> GatewaySettings:

@@ -5,17 +5,20 @@
 The models of the files are written as they are there. A slot that etcd knows already is left as it is.
 """
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import Field
+
+from services.runtime.access import EtcdOptions
 from services.runtime.desired import SERVICES, AuditEntry, SlotWish, audit_key, model_key, slot_key
-from services.runtime.errors import DomainError, NotFound
-from services.runtime.etcd import Etcd, EtcdSettings, Put, absent, connected, etcd_settings
+from services.runtime.errors import DomainError, InvalidInput, NotFound
+from services.runtime.etcd import Etcd, Put, absent, connected
+from services.runtime.options import from_command_line
 from services.runtime.recording import now_ms
-from services.runtime.settings import CATALOG_FOLDER, chosen, read_catalog, secret
+from services.runtime.settings import CATALOG_FOLDER, chosen, read_catalog
 
 ACTOR = "tools.seed"
 
@@ -49,34 +52,25 @@ async def begin(etcd: Etcd, service: str, model: str, anyway: bool) -> None:
     )
 
 
-async def run(settings: EtcdSettings, folder: Path) -> None:
-    async with connected(settings) as etcd:
-        await seed(etcd, folder=folder)
+class SeedSettings(EtcdOptions):
+    """How the catalog gets into an etcd."""
+
+    etcd: str = Field("127.0.0.1:2379", description="host:port of etcd, several with commas")
+    catalog: Path = Field(CATALOG_FOLDER, description="folder of the catalog's files")
+
+
+async def run(settings: SeedSettings) -> None:
+    if (access := settings.etcd_access()) is None:
+        raise InvalidInput("etcd", "names none", "host:port")
+    async with connected(access) as etcd:
+        await seed(etcd, folder=settings.catalog)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.seed", description=__doc__.split("\n")[0])
-    parser.add_argument("--etcd", default="127.0.0.1:2379", help="host:port, several with commas")
-    parser.add_argument("--catalog", type=Path, default=CATALOG_FOLDER, help="folder of the catalog's files")
-    for name, what in (
-        ("ca", "to check etcd's certificate with"),
-        ("cert", "of our own certificate"),
-        ("key", "of it"),
-    ):
-        parser.add_argument(f"--etcd-{name}", type=Path, help=f"PEM file {what}")
-    parser.add_argument("--etcd-user", default="", help="our name at etcd")
-    parser.add_argument("--etcd-password-file", type=Path, help="file that holds our password at etcd")
-    options = parser.parse_args()
+    about = "Write the catalog of a folder into etcd, and what each service is to begin with."
+    settings = from_command_line(SeedSettings, "python -m tools.seed", about, "TALKMESH_SEED")
     try:
-        settings = etcd_settings(
-            options.etcd,
-            ca=options.etcd_ca,
-            cert=options.etcd_cert,
-            key=options.etcd_key,
-            user=options.etcd_user,
-            password=secret(options.etcd_password_file),
-        )
-        asyncio.run(run(settings, options.catalog))
+        asyncio.run(run(settings))
     except DomainError as error:
         sys.exit(f"tools.seed: {error}")
 

@@ -18,7 +18,7 @@ from services.runtime.desired import STABLE
 from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import service_in
 from services.runtime.errors import DomainError, LoadFailed, NotFound
-from services.runtime.etcd import connected
+from services.runtime.etcd import Etcd, connected
 from services.runtime.following import Following, Neighbourhood
 from services.runtime.forwarding import Forwarder
 from services.runtime.metering import Meter, StateCollector, exposed
@@ -53,7 +53,8 @@ async def host(service: Service, settings: ServiceSettings) -> None:
     controller = Controller(service, defaults, meter, neighbourhood.interfaces)
     report = Report(controller, settings.instance or f"{socket.gethostname()}-{os.getpid()}", settings.advertise)
     servicer = ModelServicer(service.name, report)
-    desired = None if settings.etcd else standing(service, settings)
+    access = settings.etcd_access()
+    desired = None if access else standing(service, settings)
 
     def attach(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((Forwarder(service.grpc_name, controller.slots, meter),))
@@ -71,9 +72,11 @@ async def host(service: Service, settings: ServiceSettings) -> None:
         AsyncExitStack() as stack,
     ):
         report.address = report.address or f"{settings.listen.rpartition(':')[0]}:{port}"
-        if desired is None:
-            await follow(stack, settings, controller, neighbourhood, report)
-        else:
+        if access:
+            etcd = await stack.enter_async_context(connected(access))
+            following = Following(etcd, controller, neighbourhood, settings.state)
+            await stack.enter_async_context(followed(etcd, following, report))
+        elif desired:
             controller.want(desired)
         await drain.wait()
         servicer.end()
@@ -87,22 +90,15 @@ def standing(service: Service, settings: ServiceSettings) -> Desired:
     return standalone(service.name, catalog, model)
 
 
-async def follow(
-    stack: AsyncExitStack,
-    settings: ServiceSettings,
-    controller: Controller,
-    neighbourhood: Neighbourhood,
-    report: Report,
-) -> None:
-    """Follow etcd as long as `stack` is open."""
-    etcd = await stack.enter_async_context(connected(settings.etcd_access()))
-    following = Following(etcd, controller, neighbourhood, settings.state)
+@contextlib.asynccontextmanager
+async def followed(etcd: Etcd, following: Following, report: Report) -> AsyncIterator[None]:
+    """Follow etcd, and tell it how this host does, for the time of the body."""
     report.freshness = lambda: following.freshness
     report.revision = lambda: following.revision
     report.problems = lambda: following.problems
     report.stale_s = lambda: following.stale_s
-    await stack.enter_async_context(keeping(following.run()))
-    await stack.enter_async_context(keeping(announce(etcd, report, controller.service.name)))
+    async with keeping(following.run()), keeping(announce(etcd, report)):
+        yield
 
 
 def check(service: Service, spec: ModelSpec) -> None:

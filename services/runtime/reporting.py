@@ -32,6 +32,7 @@ class Report:
 
     def __init__(self, controller: Controller, instance: str, address: str) -> None:
         self._controller = controller
+        self.service = controller.service.name
         self.instance = instance
         self.address = address
         self.freshness: Callable[[], model_pb2.Freshness.ValueType] = lambda: model_pb2.FRESHNESS_STANDALONE
@@ -43,7 +44,7 @@ class Report:
         """All of it."""
         controller = self._controller
         return model_pb2.HostStatus(
-            service=controller.service.name,
+            service=self.service,
             instance=self.instance,
             address=self.address,
             freshness=self.freshness(),
@@ -170,9 +171,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             await asyncio.gather(telling, ending, return_exceptions=True)
 
 
-async def announce(etcd: Etcd, report: Report, service: str) -> None:
+async def announce(etcd: Etcd, report: Report) -> None:
     """Keep a host's state in etcd, under a lease, until cancelled: it is gone there soon after the host is."""
-    key = observed_key(service, report.instance)
+    key = observed_key(report.service, report.instance)
     while True:
         try:
             async with etcd.lease(LEASE_S) as lease:

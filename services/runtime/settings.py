@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
+from services.runtime.access import EtcdOptions
 from services.runtime.controller import DRAIN_S, STANDBY_S
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import InvalidInput, NotFound
-from services.runtime.etcd import EtcdSettings, etcd_settings
 from services.runtime.options import from_command_line
 from services.runtime.telemetry import LogLevel
 
@@ -17,20 +17,10 @@ CATALOG_FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "catalog"
 Catalog = dict[str, ModelSpec]
 
 
-class ServiceSettings(BaseModel):
+class ServiceSettings(EtcdOptions):
     """How one service runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     listen: str = Field("127.0.0.1:0", description="host:port to listen on; port 0 takes a free one")
-    etcd: str = Field(
-        "", description="host:port of etcd, several with commas; empty serves one model of the catalog file"
-    )
-    etcd_ca: Path | None = Field(default=None, description="PEM file to check etcd's certificate with: switches TLS on")
-    etcd_cert: Path | None = Field(default=None, description="PEM file of our own certificate for etcd")
-    etcd_key: Path | None = Field(default=None, description="PEM file of its private key")
-    etcd_user: str = Field("", description="our name at etcd")
-    etcd_password_file: Path | None = Field(default=None, description="file that holds our password at etcd")
     instance: str = Field("", description="name of this host among those of its service; empty makes one up")
     advertise: str = Field("", description="host:port by which others reach this host; empty is the one it listens on")
     state: Path | None = Field(
@@ -44,29 +34,10 @@ class ServiceSettings(BaseModel):
     grace_s: float = Field(20, ge=0, description="seconds that calls in flight get to end after the first stop signal")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "state", mode="before")
+    @field_validator("state", mode="before")
     @classmethod
-    def _no_path(cls, value: Any) -> Any:
+    def _no_state(cls, value: Any) -> Any:
         return value or None
-
-    def etcd_access(self) -> EtcdSettings:
-        """How to reach etcd. Raises InvalidInput."""
-        return etcd_settings(
-            self.etcd,
-            ca=self.etcd_ca,
-            cert=self.etcd_cert,
-            key=self.etcd_key,
-            user=self.etcd_user,
-            password=secret(self.etcd_password_file),
-        )
-
-
-def secret(path: Path | None) -> str:
-    """What a file of a secret holds, less the line's end; "" for no file. Raises InvalidInput."""
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\n") if path else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("etcd_password_file", f"{path} cannot be read: {type(error).__name__}") from None
 
 
 def service_settings(service: str, arguments: list[str] | None = None) -> ServiceSettings:
