@@ -73,11 +73,12 @@ async def test_streams_as_long_as_a_session_move_between_its_turns(mesh: str, qu
 @pytest.mark.parametrize("service", ["tts", "animation", "render"])
 async def test_a_turn_goes_on_when_its_model_is_taken_away_in_the_middle(mesh: str, service: str) -> None:
     config = SessionConfig(face_frames=True, size=256, seed=1, max_reply_tokens=60)
-    async with operator(mesh) as admin, Client(mesh) as client, client.session(config) as session:
+    async with operator(mesh) as admin, Client(mesh) as client:
         for _ in range(ATTEMPTS):
             await admin.swap(service, SECOND[service])
             await admin.swap(service, FIRST[service])
-            answer = await interrupted_by_a_swap(session, admin, service)
+            async with client.session(config) as session:
+                answer = await interrupted_by_a_swap(session, admin, service)
             assert answer.done.outcome is Outcome.COMPLETED
             if len(models_of(answer, service)) > 1:
                 break
