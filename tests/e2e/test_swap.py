@@ -14,7 +14,7 @@ from tests.e2e.asking import Answer, check_one_timeline, collect
 FIRST = {"asr": "tiny.en", "tts": "heart", "animation": "visemes", "render": "warp"}
 SECOND = {"asr": "base", "tts": "joe", "animation": "visemes-lively", "render": "warp-256"}
 FRAME = 960
-ATTEMPTS = 4
+ATTEMPTS = 8
 """A swap that comes when the model has done its part of the turn already is none in the middle."""
 QUESTION = "Tell me something about the sea, and about the people who live by it."
 
