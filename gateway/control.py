@@ -7,7 +7,6 @@ outrun leaves no trace, and none is left without its author.
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from services.runtime.etcd import (
     exists,
     mod_revision_is,
 )
+from services.runtime.recording import now_ms
 
 ATTEMPTS = 50
 LONGEST_PAUSE_S = 0.05
@@ -350,7 +350,3 @@ def audited(action: str, service: str, subject: str, note: Note, generation: int
 async def pause() -> None:
     """Let the others go first, for a moment that nobody else takes too."""
     await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

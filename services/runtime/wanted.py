@@ -1,7 +1,7 @@
 """What a service is wanted to be: the values under its keys in etcd, each checked, each as good as it last was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from services.runtime.desired import (
     SERVICES,
@@ -10,10 +10,8 @@ from services.runtime.desired import (
     Note,
     SlotWish,
     generation_of,
-    model_key,
     parsed,
     place,
-    slot_key,
 )
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import InvalidInput
@@ -128,11 +126,3 @@ def standalone(service: str, catalog: Mapping[str, ModelSpec], model: str) -> De
     """The desired state of a service that is started without etcd: one model, for good."""
     wanted = Wanted(1, SlotWish(model=model, actor="command line"))
     return Desired(service, models=dict(catalog), slots={STABLE: wanted})
-
-
-def offline(kv: KeyValue) -> KeyValue:
-    """A value as it is kept on disk."""
-    return replace(kv, lease=0)
-
-
-__all__ = ["Desired", "Problem", "Wanted", "model_key", "slot_key", "standalone"]
