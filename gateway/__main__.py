@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import grpc
 
 from gateway.admin import ADMIN_SERVICE, administered
+from gateway.live.sessions import live_sessions
 from gateway.mesh import Mesh, connected
 from gateway.metrics import Metrics, exposed
 from gateway.servicer import ConversationServicer
@@ -37,10 +38,11 @@ async def serve(settings: GatewaySettings) -> None:
         access = settings.etcd_access()
         etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
         mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
+        live = await stack.enter_async_context(live_sessions(mesh, sessions, settings))
         admin = await stack.enter_async_context(administered(etcd, drain))
 
         def attach(server: grpc.aio.Server) -> None:
-            servicer = ConversationServicer(mesh, sessions, settings)
+            servicer = ConversationServicer(mesh, sessions, live, settings)
             conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 

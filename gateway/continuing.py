@@ -1,8 +1,8 @@
 """Streams that outlive the models that serve them.
 
 A host ends a stream whose model has been swapped out as DRAINED. The same call, opened again, lands on the model that came
-after it, and what the old one left unanswered is told to the new one: nothing is lost, and nothing is said twice. Every
-other failure is passed on as it is.
+after it, and what the old one left unanswered is told to the new one: nothing is lost, and nothing is said twice. With
+patience, a service that has gone is waited for and then told the same. Every other failure is passed on as it is.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ from talkmesh.render.v1 import render_pb2_grpc
 from talkmesh.tts.v1 import tts_pb2_grpc
 
 MOST_REOPENINGS = 5
+LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.8
+"""Between attempts to open a stream to a service that has gone."""
 QUIET_S = 60.0
 """Reopenings of one stream, in one turn and not further apart than that. More are no swap any more."""
 DRAINED = statuses.reason(Drained(""))
@@ -148,7 +150,7 @@ class Backlog(Generic[Item]):
 class Continued(Generic[Item, Response]):
     """A stream that goes on with the next model when its model's time is over. Made by `continued`."""
 
-    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item], cut: Cut) -> None:
+    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item], cut: Cut, patience_s: float) -> None:
         self.service = service
         self.backlog = backlog
         self.started: Any = None
@@ -162,6 +164,7 @@ class Continued(Generic[Item, Response]):
         self._stack = AsyncExitStack()
         self._open = False
         self._drained, self._drained_at = 0, -QUIET_S
+        self._patience_s = patience_s
 
     def begin_turn(self) -> None:
         """What is counted by the turn begins again."""
@@ -199,7 +202,7 @@ class Continued(Generic[Item, Response]):
                     await take(response)
                 telling.cancel()
         except BaseExceptionGroup as ended:
-            if not only_drained(ended):
+            if not self._survives(ended):
                 raise
             if (task := asyncio.current_task()) and task.cancelling():
                 # Cancelled in the same moment: a task group raises what it has and lets the cancellation go.
@@ -220,6 +223,10 @@ class Continued(Generic[Item, Response]):
                 await stream.send(item)
             await stream.close()
 
+    def _survives(self, ending: BaseException) -> bool:
+        """Whether the stream goes on after that: its model's time is over, or its service is away for a while."""
+        return only_drained(ending) or (self._patience_s > 0 and only(ending, is_lost))
+
     def _count(self, ending: BaseException) -> None:
         """Raises what has ended the stream when that happens too often."""
         now = time.monotonic()
@@ -230,13 +237,21 @@ class Continued(Generic[Item, Response]):
 
     async def open(self) -> None:
         """Open the stream where it was, on the model that is active now; again if that goes meanwhile."""
+        pause_s, lost_at = LEAST_PAUSE_S, time.monotonic()
         while not self._open:
             try:
                 self.stream, self.started = await self._stack.enter_async_context(self._opening())
             except ServiceFailed as error:
-                if not only_drained(error):
+                # What was never there is not waited for.
+                if not only_drained(error) and (self.started is None or not self._survives(error)):
                     raise
-                self._count(error)
+                if only_drained(error):
+                    self._count(error)
+                elif time.monotonic() - lost_at > self._patience_s:
+                    raise
+                else:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
                 self._open, self.moving = True, False
         if self.started.model not in self.models[-1:]:
@@ -257,10 +272,13 @@ class Continued(Generic[Item, Response]):
 
 @asynccontextmanager
 async def continued(
-    service: str, opening: Opening, backlog: Backlog[Item], cut: Cut = nothing
+    service: str, opening: Opening, backlog: Backlog[Item], cut: Cut = nothing, patience_s: float = 0.0
 ) -> AsyncIterator[Continued[Item, Any]]:
-    """An open stream; `cut` is called when it has ended with its model. Raises ServiceFailed when the service refuses."""
-    made: Continued[Item, Any] = Continued(service, opening, backlog, cut)
+    """An open stream; `cut` is called when it has ended with its model. Raises ServiceFailed when the service refuses.
+
+    With `patience_s`, a service that goes is waited for as long.
+    """
+    made: Continued[Item, Any] = Continued(service, opening, backlog, cut, patience_s)
     try:
         await made.open()
         yield made
@@ -270,11 +288,23 @@ async def continued(
 
 def only_drained(error: BaseException) -> bool:
     """Whether a model's time being over is all that is told by an error, or by all the errors of a group."""
+    return only(error, is_drained)
+
+
+def only(error: BaseException, kind: Callable[[ServiceFailed], bool]) -> bool:
+    """Whether an error, or each of a group, is a failure of a service of that kind."""
     if isinstance(error, BaseExceptionGroup):
-        return all(only_drained(inner) for inner in error.exceptions)
-    if not isinstance(error, ServiceFailed) or error.outcome.code is not grpc.StatusCode.UNAVAILABLE:
-        return False
-    info = detail(error, error_details_pb2.ErrorInfo)
+        return all(only(inner, kind) for inner in error.exceptions)
+    return isinstance(error, ServiceFailed) and kind(error)
+
+
+def is_lost(error: ServiceFailed) -> bool:
+    """Whether a service has gone, or its model has."""
+    return error.outcome.code is grpc.StatusCode.UNAVAILABLE
+
+
+def is_drained(error: ServiceFailed) -> bool:
+    info = detail(error, error_details_pb2.ErrorInfo) if is_lost(error) else None
     return info is not None and (info.domain, info.reason) == (statuses.DOMAIN, DRAINED)
 
 

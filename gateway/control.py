@@ -6,7 +6,6 @@ outrun leaves no trace, and none is left without its author.
 
 import asyncio
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from gateway import catalog, checks
 from gateway.evictions import Evictions
 from gateway.observed import hosts_in, served_model
 from services.runtime import desired
-from services.runtime.desired import AuditEntry, Cause, HistoryEntry, Note, SlotWish
+from services.runtime.desired import Cause, HistoryEntry, SlotWish
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import DomainError, InvalidInput, NotFound, Outrun, Refused, Unavailable
 from services.runtime.etcd import (
@@ -29,7 +28,7 @@ from services.runtime.etcd import (
     exists,
     mod_revision_is,
 )
-from services.runtime.recording import now_ms
+from services.runtime.records import audited, now_ms, slot_records
 
 ATTEMPTS = 50
 LONGEST_PAUSE_S = 0.05
@@ -218,28 +217,22 @@ class Control:
 
     async def _written(self, now: Slot, wish: SlotWish, entry: KeyValue) -> SlotChange | None:
         """Write a slot's next generation with its record; None if what it was decided on has changed."""
-        generation = now.generation + 1
         step = HistoryEntry(
             wish=wish,
-            generation=generation,
+            generation=now.generation + 1,
             model_before=now.model,
             generation_before=now.generation,
             at_ms=now_ms(),
             via="api",
         )
-        history = Put(desired.history_key(now.service, now.name, generation), step.model_dump_json(exclude_none=True))
-        note = Note(actor=wish.actor, reason=wish.reason)
+        history, audit = slot_records("set slot", now.service, now.name, step)
         unchanged = [
             mod_revision_is(now.key, now.mod_revision),
             mod_revision_is(entry.key, entry.mod_revision),
             absent(desired.veto_key(now.service, wish.model)),
             absent(history.key),
         ]
-        change: list[Operation] = [
-            Put(now.key, wish.model_dump_json(exclude_none=True)),
-            history,
-            audited("set slot", now.service, now.name, note, generation),
-        ]
+        change = [Put(now.key, wish.model_dump_json(exclude_none=True)), history, audit]
         try:
             written = (await self._etcd.transact(unchanged, change)).succeeded
         except EtcdAway as error:
@@ -331,20 +324,6 @@ def models_before(history: Sequence[HistoryEntry], model: str) -> Iterator[str]:
             if earlier not in seen:
                 seen.add(earlier)
                 yield earlier
-
-
-def audited(action: str, service: str, subject: str, note: Note, generation: int = 0) -> Put:
-    """The record of a change, to be written with it."""
-    entry = AuditEntry(
-        action=action,
-        service=service,
-        subject=subject,
-        actor=note.actor,
-        reason=note.reason,
-        generation=generation,
-        at_ms=now_ms(),
-    )
-    return Put(desired.audit_key(entry.at_ms, secrets.token_hex(4)), entry.model_dump_json())
 
 
 async def pause() -> None:

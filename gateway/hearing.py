@@ -15,8 +15,14 @@ WAITING = 16
 """Most messages that wait to be sent: the client waits behind them."""
 LEAD_MS = 1000
 """Kept of the audio before an utterance that is as long as it may be."""
+SPEAKING = (
+    asr_pb2.SpeechActivity.KIND_SPEECH_STARTED,
+    asr_pb2.SpeechActivity.KIND_SPEECH_PAUSED,
+    asr_pb2.SpeechActivity.KIND_SPEECH_RESUMED,
+)
 Request = asr_pb2.StreamingRecognizeRequest
 ActivitySink = Callable[[asr_pb2.SpeechActivity], Awaitable[None]]
+PredictionSink = Callable[[asr_pb2.TurnPrediction], Awaitable[None]]
 TranscriptSink = Callable[[asr_pb2.Transcript, list[model_pb2.ServingModel]], Awaitable[None]]
 
 
@@ -60,9 +66,13 @@ class Hearing:
 
     async def flush(self, turn_id: str, generation: int) -> None:
         """The user has ended the turn."""
+        self.end_utterance(turn_id, generation)
+        await self.backlog.room(WAITING)
+
+    def end_utterance(self, turn_id: str, generation: int) -> None:
+        """As `flush`, without waiting."""
         self._unanswered += 1
         self.backlog.add(Request(flush=asr_pb2.Flush(turn_id=turn_id, generation=generation)))
-        await self.backlog.room(WAITING)
 
     def close(self) -> None:
         """There will be no more audio."""
@@ -77,14 +87,18 @@ class Hearing:
     @property
     def _is_speaking(self) -> bool:
         """Whether the user was heard to speak in the utterance in progress, and not yet to stop."""
-        started = self._activity.kind == asr_pb2.SpeechActivity.KIND_SPEECH_STARTED
-        return started and self._is_of_this_utterance(self._activity)
+        return self._activity.kind in SPEAKING and self._is_of_this_utterance(self._activity)
 
     def _move(self) -> None:
         if not self._unanswered:
             self.stream.move(self._mesh.generation("asr"))
 
-    async def run(self, on_activity: ActivitySink, on_transcript: TranscriptSink) -> None:
+    async def run(
+        self,
+        on_activity: ActivitySink,
+        on_transcript: TranscriptSink,
+        on_prediction: PredictionSink | None = None,
+    ) -> None:
         """Pass on what is heard until everything is. Raises ServiceFailed, alone or in a group."""
 
         async def take(response: asr_pb2.StreamingRecognizeResponse) -> None:
@@ -92,6 +106,9 @@ class Hearing:
                 if self._is_news(response.activity):
                     self._activity = response.activity
                     await on_activity(response.activity)
+            elif response.HasField("prediction"):
+                if on_prediction:
+                    await on_prediction(response.prediction)
             elif response.HasField("transcript") and not self._is_farewell(response.transcript):
                 transcript = self._placed(response.transcript)
                 models = list(self.stream.models)
@@ -160,5 +177,5 @@ class Hearing:
 async def hearing(mesh: Services, wishes: Wishes) -> AsyncIterator[Hearing]:
     """Raises ServiceFailed when the service refuses, for example the language."""
     made = Hearing(mesh, wishes)
-    async with continued("asr", made.opening, made.backlog) as made.stream:
+    async with continued("asr", made.opening, made.backlog, patience_s=wishes.patience_s) as made.stream:
         yield made

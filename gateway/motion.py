@@ -1,5 +1,6 @@
 """A session's face frames: one sequence of them, each exactly once, through as many animation models as it takes."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from gateway.wishes import Wishes
 from talkmesh.animation.v1 import animation_pb2
 
 FADE_FRAMES = 8
+LONGEST_REWIND = 32
+"""Frames."""
 POSE = ("yaw", "pitch", "roll", "x", "y", "scale")
 FrameSink = Callable[[animation_pb2.FaceFrame], Awaitable[None]]
 
@@ -22,11 +25,13 @@ class Motion:
 
     stream: Continued[animation_pb2.AnimateRequest, animation_pb2.AnimateResponse]
 
-    def __init__(self, mesh: Services, wishes: Wishes) -> None:
+    def __init__(self, mesh: Services, wishes: Wishes, first: int = 0) -> None:
+        """`first`: number of the first frame."""
         self.backlog: Backlog[animation_pb2.AnimateRequest] = Backlog()
         self._mesh = mesh
         self._wishes = wishes
-        self._frames = 0
+        self._frames = first
+        self._dropped = range(0)
         self._glide = Glide()
 
     @property
@@ -38,6 +43,11 @@ class Motion:
         """Queue an AnimateRequest, given as its one field."""
         self.backlog.add(animation_pb2.AnimateRequest(**request))
 
+    def drop(self, first: int, end: int) -> None:
+        """Frames that start in [first, end) are not shown, whether they have come or not: the next one follows the last before."""
+        self._dropped = range(first, end)
+        self._glide.rewind(first)
+
     async def run(self, on_frame: FrameSink) -> None:
         """Take frames until cancelled. Raises ServiceFailed, alone or in a group."""
 
@@ -46,9 +56,10 @@ class Motion:
             if frame.start_sample < self._next:
                 return
             self._frames = self._wishes.clock.frames_before(frame.start_sample) + 1
-            self._glide.on(frame)
             self.backlog.keep(self._matters())
-            await on_frame(frame)
+            if frame.start_sample not in self._dropped:
+                self._glide.on(frame)
+                await on_frame(frame)
 
         await self.stream.run(take)
 
@@ -105,7 +116,7 @@ class Glide:
     def __init__(self) -> None:
         self.names: Sequence[str] = ()
         self._places: list[int] | None = None
-        self._last: animation_pb2.FaceFrame | None = None
+        self._recent: deque[animation_pb2.FaceFrame] = deque(maxlen=LONGEST_REWIND)
         self._offset: animation_pb2.FaceFrame | None = None
         self._since = FADE_FRAMES
 
@@ -115,16 +126,25 @@ class Glide:
         place = {name: index for index, name in enumerate(names)}
         same = tuple(names) == tuple(self.names)
         self._places = None if same else [place.get(name, -1) for name in self.names]
-        self._offset, self._since = None, 0 if self._last else FADE_FRAMES
+        self._begin()
+
+    def rewind(self, first: int) -> None:
+        """Frames from a sample on are not shown: the next one follows what was shown before."""
+        while self._recent and self._recent[-1].start_sample >= first:
+            self._recent.pop()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._offset, self._since = None, 0 if self._recent else FADE_FRAMES
 
     def on(self, frame: animation_pb2.FaceFrame) -> None:
         """Change a frame into what is to be shown."""
         if self._places is not None:
             weights = [frame.weights[place] if place >= 0 else 0.0 for place in self._places]
             frame.weights[:] = weights
-        if self._last is not None and self._since < FADE_FRAMES:
-            self._lead(frame, self._last)
-        self._last = frame
+        if self._recent and self._since < FADE_FRAMES:
+            self._lead(frame, self._recent[-1])
+        self._recent.append(frame)
 
     def _lead(self, frame: animation_pb2.FaceFrame, last: animation_pb2.FaceFrame) -> None:
         if self._offset is None:
@@ -151,8 +171,8 @@ def smooth(share: float) -> float:
 
 
 @asynccontextmanager
-async def motion(mesh: Services, wishes: Wishes) -> AsyncIterator[Motion]:
-    """Raises ServiceFailed when the service refuses."""
-    made = Motion(mesh, wishes)
-    async with continued("animation", made.opening, made.backlog) as made.stream:
+async def motion(mesh: Services, wishes: Wishes, first: int = 0) -> AsyncIterator[Motion]:
+    """`first`: number of the first frame. Raises ServiceFailed when the service refuses."""
+    made = Motion(mesh, wishes, first)
+    async with continued("animation", made.opening, made.backlog, patience_s=wishes.patience_s) as made.stream:
         yield made

@@ -37,6 +37,21 @@ class Pictures:
         """Queue a frame."""
         self.backlog.add(render_pb2.RenderRequest(frame=frame))
 
+    def want_keyframe(self) -> None:
+        """The next picture is one that can be decoded without those before it."""
+        if not self._keyframe_waits:
+            self.backlog.add(render_pb2.RenderRequest(keyframe=render_pb2.KeyframeRequest()))
+
+    @property
+    def under_way(self) -> int:
+        """Frames whose pictures have not come."""
+        return sum(sent.HasField("frame") for sent in self.backlog.kept)
+
+    @property
+    def _keyframe_waits(self) -> bool:
+        """Whether the next frame's picture will be one anyway."""
+        return bool(self.backlog.kept) and self.backlog.kept[-1].HasField("keyframe")
+
     async def run(self, on_picture: PictureSink) -> None:
         """Take pictures until cancelled. Raises ServiceFailed, alone or in a group."""
 
@@ -67,5 +82,5 @@ class Pictures:
 async def pictures(mesh: Services, wishes: Wishes, names: Sequence[str]) -> AsyncIterator[Pictures]:
     """Raises ServiceFailed when the service refuses, for example an unknown portrait."""
     made = Pictures(mesh, wishes, names)
-    async with continued("render", made.opening, made.backlog) as made.stream:
+    async with continued("render", made.opening, made.backlog, patience_s=wishes.patience_s) as made.stream:
         yield made

@@ -18,11 +18,12 @@ class Writer(Protocol):
 class Recording:
     """Holds audio back until its picture has come: what an interruption cuts away is never in the file."""
 
-    def __init__(self, writer: Writer, clock: Clock) -> None:
+    def __init__(self, writer: Writer, clock: Clock, start: int = 0) -> None:
+        """`start`: the first sample of the file."""
         self._writer = writer
         self._clock = clock
         self._held = bytearray()
-        self._held_from = 0
+        self._held_from = start
 
     def audio(self, start: int, data: bytes) -> None:
         """PCM_S16LE mono from sample `start` on; replaces what was held from there on, and gaps become silence."""

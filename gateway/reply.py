@@ -153,14 +153,15 @@ class Reply:
         """Have the LLM answer `messages`."""
         prompt = llm_pb2.Prompt(turn_id=self.turn_id, generation=self.generation, messages=messages)
         writing = Writing(self.mesh, self.wishes.generation(), prompt, self.tell)
-        async with continued("llm", writing.opening, writing.backlog) as stream:
+        async with continued("llm", writing.opening, writing.backlog, patience_s=self.wishes.patience_s) as stream:
             self._streams.append(stream)
             await stream.run(writing.take)
 
     async def speak(self) -> None:
         """Have the TTS speak the clauses that `say` brings."""
         speaking = self._speaking
-        async with continued("tts", speaking.opening, speaking.backlog, speaking.cut) as stream:
+        patience_s = self.wishes.patience_s
+        async with continued("tts", speaking.opening, speaking.backlog, speaking.cut, patience_s) as stream:
             self._streams.append(stream)
             await stream.run(speaking.take)
         await self.tell(SpeechEnded())

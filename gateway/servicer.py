@@ -10,13 +10,15 @@ import grpc
 
 from gateway.audience import Audience
 from gateway.conversation import converse
+from gateway.live.call import converse_live
+from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh, ServiceFailed
 from gateway.metrics import Metrics
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime import statuses
-from services.runtime.errors import DomainError, Unavailable
+from services.runtime.errors import DomainError, Unavailable, first_of
 from services.runtime.forwarding import passed_on
 from services.runtime.streams import config_and_data
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
@@ -34,8 +36,9 @@ class ClientGone(Exception):
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     """Turns calls into conversations, and their failures into statuses."""
 
-    def __init__(self, mesh: Mesh, sessions: Sessions, settings: GatewaySettings) -> None:
+    def __init__(self, mesh: Mesh, sessions: Sessions, live: LiveSessions, settings: GatewaySettings) -> None:
         self._mesh = mesh
+        self._live = live
         self._sessions = sessions
         self._settings = settings
 
@@ -75,7 +78,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         failures, others = rest.split(DomainError) if rest else (None, None)
         if failures is None or others is not None:
             raise group
-        await end_with(context, first_leaf(failures))
+        await end_with(context, first_of(failures))
 
     async def _converse(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> None:
         first, data = await config_and_data(requests, conversation_pb2.ConversationConfig)
@@ -90,6 +93,10 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
             if event.HasField("done"):
                 self._mesh.metrics.turn_done(event.done)
 
+        if first.config.HasField("live"):
+            async with self._live.attached(first.config) as running:
+                await converse_live(running, first.config.outputs, data, write)
+            return
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
             audience = Audience(wishes, session, write)
@@ -128,15 +135,6 @@ def is_abandoned(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup((ClientGone, asyncio.CancelledError)) is not None
     return isinstance(error, ClientGone | asyncio.CancelledError)
-
-
-def first_leaf(group: BaseExceptionGroup[DomainError]) -> DomainError:
-    """The first failure of a group: what came after it is its consequence."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, DomainError)
-    return error
 
 
 async def end_with(context: Context, error: DomainError) -> None:

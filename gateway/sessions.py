@@ -11,6 +11,7 @@ from services.runtime.errors import Busy, NotFound, Unavailable
 from talkmesh.llm.v1 import llm_pb2
 
 RELEASE_WAIT_S = 1.0
+CUT_OFF = " —"
 
 
 @dataclass
@@ -26,12 +27,23 @@ class Session:
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 
-    def remember(self, user_text: str, reply_text: str, most: int) -> None:
-        """Add a turn to the history and keep the newest `most` messages."""
-        self.history.append(llm_pb2.Message(role=llm_pb2.ROLE_USER, content=user_text))
+    def remember(self, user_text: str, reply_text: str, most: int, cut_off: bool = False) -> None:
+        """Add a turn to the history and keep the newest `most` messages.
+
+        `cut_off`: the reply ended with these words because it was interrupted, which a dash tells the model. A question
+        that got no answer is one with the next.
+        """
+        if user_text:
+            self._add(llm_pb2.ROLE_USER, user_text)
         if reply_text:
-            self.history.append(llm_pb2.Message(role=llm_pb2.ROLE_ASSISTANT, content=reply_text))
+            self._add(llm_pb2.ROLE_ASSISTANT, reply_text + (CUT_OFF if cut_off else ""))
         del self.history[: max(0, len(self.history) - most)]
+
+    def _add(self, role: llm_pb2.Role.ValueType, text: str) -> None:
+        if self.history and self.history[-1].role == role:
+            self.history[-1].content += f" {text}"
+        else:
+            self.history.append(llm_pb2.Message(role=role, content=text))
 
 
 class Sessions:

@@ -12,6 +12,7 @@ from services.runtime.options import from_command_line
 from services.runtime.telemetry import LogLevel
 
 SYSTEM_PROMPT = ""
+APOLOGY = "Sorry, I lost my train of thought. Could you say that again?"
 HOSTS = {name: f"127.0.0.1:{7401 + index}" for index, name in enumerate(SERVICES)}
 """Where services are looked for when nobody says where they are."""
 
@@ -45,6 +46,11 @@ class GatewaySettings(EtcdOptions):
     lead_in_ms: int = Field(240, ge=0, description="still face before the first reply of a call")
     tail_ms: int = Field(480, ge=0, description="still face after each reply")
     window_frames: int = Field(12, ge=2, description="pictures that may be under way at once")
+    live_grace_s: float = Field(
+        10, ge=0, le=600, description="how long a live session waits for its client to come back"
+    )
+    patience_s: float = Field(10, ge=0, description="how long a live session waits for a service that has gone")
+    apology: str = Field(APOLOGY, description="what a live session says when no reply could be made")
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 

@@ -32,6 +32,7 @@ class Outcome(Enum):
     COMPLETED = 1
     INTERRUPTED = 2
     NOTHING_HEARD = 3
+    FAILED = 4
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------

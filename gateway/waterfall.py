@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from talkmesh.conversation.v1 import conversation_pb2
 
 STAGES = ("asr_final", "first_token", "first_clause", "first_audio", "first_face_frame", "first_video_frame")
+LIVE_STAGES = (*STAGES[:3], "synthesis", "endpoint", *STAGES[3:])
+"""Speech is made while it is waited for the end of the user's turn."""
 
 
 @dataclass
@@ -14,6 +16,8 @@ class Waterfall:
     began: float | None = None
     marks: dict[str, float] = field(default_factory=dict)
     engine_ms: dict[str, float] = field(default_factory=dict)
+    stages: tuple[str, ...] = STAGES
+    """In the order in which their durations are told."""
 
     def begin(self, at: float) -> None:
         """The user's turn has ended."""
@@ -34,7 +38,7 @@ class Waterfall:
     def proto(self) -> conversation_pb2.Waterfall:
         """The stages reached, as durations that tile the whole interval."""
         stages, last = [], self.began or 0.0
-        for name in STAGES:
+        for name in self.stages:
             if name in self.marks:
                 reached = max(last, self.marks[name])
                 duration_ms = 1000 * (reached - last)

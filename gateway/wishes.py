@@ -11,6 +11,11 @@ from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.llm.v1 import llm_pb2
 from talkmesh.tts.v1 import tts_pb2
 
+PAUSE_MS = 64
+"""Silence after which a pause is worth knowing of."""
+ONSET_MS = 64
+"""Voice after which the user speaks."""
+
 
 class Wishes:
     """Settled when the call opens; nothing in it changes but the voice, when a model comes that does not have it."""
@@ -23,6 +28,11 @@ class Wishes:
         self.clock = Clock(settings.sample_rate_hz, settings.fps)
         self.seed = config.seed if config.HasField("seed") else secrets.randbits(63)
         self.hears = config.HasField("input")
+        self.is_live = config.HasField("live")
+        self.push_to_talk = config.live.endpointing == conversation_pb2.ENDPOINTING_PUSH_TO_TALK
+        self.interruptible = config.live.barge_in or not config.live.HasField("barge_in")
+        self.patience_s = settings.patience_s if self.is_live else 0.0
+        """How long to wait for a service that has gone, instead of ending with its error."""
         self.draws: bool = outputs.video or outputs.mp4
         self.moves: bool = self.draws or outputs.face_frames
         self.speaks: bool = self.moves or outputs.audio or outputs.phonemes
@@ -37,7 +47,13 @@ class Wishes:
         return text
 
     def recognition(self) -> asr_pb2.RecognitionConfig:
-        return asr_pb2.RecognitionConfig(format=self.config.input, language=self.config.language, interim_results=True)
+        config = asr_pb2.RecognitionConfig(
+            format=self.config.input, language=self.config.language, interim_results=True
+        )
+        if self.is_live:
+            config.pause_ms, config.onset_ms = PAUSE_MS, ONSET_MS
+            config.cut_long_utterances = config.predict_turns = True
+        return config
 
     def generation(self) -> llm_pb2.GenerationConfig:
         max_tokens = self.config.max_reply_tokens or self.settings.max_reply_tokens

@@ -8,7 +8,7 @@ async with Client("127.0.0.1:7400") as client, client.session() as session:
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ import grpc
 
 from talkmesh import events
 from talkmesh.audio.v1 import audio_pb2
+from talkmesh.call import LiveCall, LiveOptions
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.errors import TalkmeshError, WavError, from_outcome
 from talkmesh.flow import FLOW_CONTROL
@@ -62,6 +63,8 @@ class SessionConfig:
     face_frames: bool = False
     video: bool = True
     mp4: bool = False
+    live: LiveOptions | None = None
+    """For `Client.live`."""
 
     def proto(self, session_id: str) -> conversation_pb2.ConversationConfig:
         return conversation_pb2.ConversationConfig(
@@ -75,6 +78,7 @@ class SessionConfig:
             max_reply_tokens=self.max_reply_tokens,
             seed=self.seed,
             temperature=self.temperature,
+            live=self.live.proto() if self.live else None,
             outputs=conversation_pb2.Outputs(
                 audio=self.audio,
                 phonemes=self.phonemes,
@@ -112,6 +116,17 @@ class Client:
             yield session
         finally:
             session.cancel()
+
+    @asynccontextmanager
+    async def live(self, config: SessionConfig | None = None) -> AsyncIterator[LiveCall]:
+        """A live call, on a new session or the one that the config names. Raises TalkmeshError when it is refused."""
+        config = config or SessionConfig()
+        call = LiveCall(self._stub.Converse(), self.address)
+        try:
+            await call.open(replace(config, live=config.live or LiveOptions()).proto(""))
+            yield call
+        finally:
+            call.leave()
 
     async def status(self, timeout_s: float = 5.0) -> conversation_pb2.GetStatusResponse:
         """What the mesh behind the gateway is made of, and how it does."""

@@ -32,6 +32,7 @@ class Outcome(Enum):
     COMPLETED = 1
     INTERRUPTED = 2
     NOTHING_HEARD = 3
+    FAILED = 4
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,64 @@ class TurnDone:
     video_frames: int
     reply_tokens: int
     models: tuple[Model, ...]
+    speculation: "Speculation"
 
 
-Event = Started | SpeechActivity | Transcript | ReplyClause | Audio | Phonemes | FaceFrame | Video | Mp4 | TurnDone
+@dataclass(frozen=True)
+class Speculation:
+    """Replies of a live call that were begun before it was certain that the user had stopped, and speech made for nothing."""
+
+    begun: int
+    discarded: int
+    discarded_audio_ms: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Nothing of this and older generations is heard or seen from a sample on; it may go on later, at another place."""
+
+    at_sample: int
+    may_resume: bool
+
+
+class Floor(Enum):
+    """What the face does; the values are those of talkmesh.conversation.v1.Floor."""
+
+    IDLE = 1
+    LISTENING = 2
+    THINKING = 3
+    SPEAKING = 4
+
+
+@dataclass(frozen=True)
+class FloorChange:
+    """Of a live call."""
+
+    floor: Floor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something went wrong in a turn of a live call, which goes on."""
+
+    message: str
+
+
+Event = (
+    Started
+    | SpeechActivity
+    | Transcript
+    | ReplyClause
+    | Audio
+    | Phonemes
+    | FaceFrame
+    | Video
+    | Mp4
+    | TurnDone
+    | Cut
+    | FloorChange
+    | Problem
+)
 
 
 def from_proto(response: conversation_pb2.ConverseResponse) -> Event | None:
@@ -215,7 +271,8 @@ def started(s: conversation_pb2.ConversationStarted) -> Started:
 
 
 def activity(a: asr_pb2.SpeechActivity) -> SpeechActivity:
-    return SpeechActivity(a.kind == asr_pb2.SpeechActivity.KIND_SPEECH_STARTED, a.sample)
+    kinds = asr_pb2.SpeechActivity
+    return SpeechActivity(a.kind in (kinds.KIND_SPEECH_STARTED, kinds.KIND_SPEECH_RESUMED), a.sample)
 
 
 def transcript(t: asr_pb2.Transcript) -> Transcript:
@@ -268,7 +325,20 @@ def done(d: conversation_pb2.TurnDone) -> TurnDone:
         video_frames=d.video_frames,
         reply_tokens=d.reply_tokens,
         models=tuple(map(model, d.models)),
+        speculation=Speculation(d.speculation.begun, d.speculation.discarded, d.speculation.discarded_audio_ms),
     )
+
+
+def cut(c: conversation_pb2.Cut) -> Cut:
+    return Cut(c.at_sample, c.may_resume)
+
+
+def floor(f: conversation_pb2.FloorChange) -> FloorChange:
+    return FloorChange(Floor(f.floor))
+
+
+def problem(p: conversation_pb2.Problem) -> Problem:
+    return Problem(p.message)
 
 
 READERS: dict[str, Callable[[Any], Event]] = {
@@ -282,4 +352,7 @@ READERS: dict[str, Callable[[Any], Event]] = {
     "video": video,
     "mp4": mp4,
     "done": done,
+    "cut": cut,
+    "floor": floor,
+    "problem": problem,
 }

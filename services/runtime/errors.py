@@ -7,6 +7,14 @@ class DomainError(Exception):
     """An error that its receiver can understand and act on. The message is written for a person."""
 
 
+def first_of(group: BaseException) -> DomainError:
+    """The failure that came first of a group of them: what came after it is its consequence."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    assert isinstance(group, DomainError)
+    return group
+
+
 class InvalidInput(DomainError):
     """Something that was sent is not what the contract says."""
 

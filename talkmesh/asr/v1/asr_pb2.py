@@ -26,7 +26,7 @@ from talkmesh.audio.v1 import audio_pb2 as talkmesh_dot_audio_dot_v1_dot_audio__
 from talkmesh.model.v1 import model_pb2 as talkmesh_dot_model_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19talkmesh/asr/v1/asr.proto\x12\x0ftalkmesh.asr.v1\x1a\x1dtalkmesh/audio/v1/audio.proto\x1a\x1dtalkmesh/model/v1/model.proto\"\xb5\x01\n\x19StreamingRecognizeRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".talkmesh.asr.v1.RecognitionConfigH\x00\x12.\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x1d.talkmesh.audio.v1.AudioChunkH\x00\x12\'\n\x05\x66lush\x18\x03 \x01(\x0b\x32\x16.talkmesh.asr.v1.FlushH\x00\x42\t\n\x07request\"\x86\x01\n\x11RecognitionConfig\x12.\n\x06\x66ormat\x18\x01 \x01(\x0b\x32\x1e.talkmesh.audio.v1.AudioFormat\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x17\n\x0finterim_results\x18\x03 \x01(\x08\x12\x16\n\x0e\x65nd_silence_ms\x18\x04 \x01(\x05\",\n\x05\x46lush\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xc8\x01\n\x1aStreamingRecognizeResponse\x12\x36\n\x07started\x18\x01 \x01(\x0b\x32#.talkmesh.asr.v1.RecognitionStartedH\x00\x12\x33\n\x08\x61\x63tivity\x18\x02 \x01(\x0b\x32\x1f.talkmesh.asr.v1.SpeechActivityH\x00\x12\x31\n\ntranscript\x18\x03 \x01(\x0b\x32\x1b.talkmesh.asr.v1.TranscriptH\x00\x42\n\n\x08response\"\x87\x01\n\x12RecognitionStarted\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x18\n\x10max_utterance_ms\x18\x03 \x01(\x05\x12\x14\n\x0cmax_chunk_ms\x18\x04 \x01(\x05\"\xa2\x01\n\x0eSpeechActivity\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.talkmesh.asr.v1.SpeechActivity.Kind\x12\x0e\n\x06sample\x18\x02 \x01(\x03\"L\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13KIND_SPEECH_STARTED\x10\x01\x12\x15\n\x11KIND_SPEECH_ENDED\x10\x02\"\xf6\x01\n\nTranscript\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x11\n\tutterance\x18\x03 \x01(\x05\x12\x10\n\x08is_final\x18\x04 \x01(\x08\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x11\n\tstability\x18\x06 \x01(\x02\x12\x10\n\x08language\x18\x07 \x01(\t\x12.\n\x05words\x18\x08 \x03(\x0b\x32\x1f.talkmesh.asr.v1.RecognizedWord\x12\x14\n\x0cstart_sample\x18\t \x01(\x03\x12\x12\n\nend_sample\x18\n \x01(\x03\x12\x11\n\tengine_ms\x18\x0b \x01(\x02\"\\\n\x0eRecognizedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x14\n\x0cstart_sample\x18\x02 \x01(\x03\x12\x12\n\nend_sample\x18\x03 \x01(\x03\x12\x12\n\nconfidence\x18\x04 \x01(\x02\x32\x7f\n\nAsrService\x12q\n\x12StreamingRecognize\x12*.talkmesh.asr.v1.StreamingRecognizeRequest\x1a+.talkmesh.asr.v1.StreamingRecognizeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19talkmesh/asr/v1/asr.proto\x12\x0ftalkmesh.asr.v1\x1a\x1dtalkmesh/audio/v1/audio.proto\x1a\x1dtalkmesh/model/v1/model.proto\"\xb5\x01\n\x19StreamingRecognizeRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".talkmesh.asr.v1.RecognitionConfigH\x00\x12.\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x1d.talkmesh.audio.v1.AudioChunkH\x00\x12\'\n\x05\x66lush\x18\x03 \x01(\x0b\x32\x16.talkmesh.asr.v1.FlushH\x00\x42\t\n\x07request\"\xde\x01\n\x11RecognitionConfig\x12.\n\x06\x66ormat\x18\x01 \x01(\x0b\x32\x1e.talkmesh.audio.v1.AudioFormat\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x17\n\x0finterim_results\x18\x03 \x01(\x08\x12\x16\n\x0e\x65nd_silence_ms\x18\x04 \x01(\x05\x12\x10\n\x08pause_ms\x18\x05 \x01(\x05\x12\x10\n\x08onset_ms\x18\x06 \x01(\x05\x12\x1b\n\x13\x63ut_long_utterances\x18\x07 \x01(\x08\x12\x15\n\rpredict_turns\x18\x08 \x01(\x08\",\n\x05\x46lush\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xff\x01\n\x1aStreamingRecognizeResponse\x12\x36\n\x07started\x18\x01 \x01(\x0b\x32#.talkmesh.asr.v1.RecognitionStartedH\x00\x12\x33\n\x08\x61\x63tivity\x18\x02 \x01(\x0b\x32\x1f.talkmesh.asr.v1.SpeechActivityH\x00\x12\x31\n\ntranscript\x18\x03 \x01(\x0b\x32\x1b.talkmesh.asr.v1.TranscriptH\x00\x12\x35\n\nprediction\x18\x04 \x01(\x0b\x32\x1f.talkmesh.asr.v1.TurnPredictionH\x00\x42\n\n\x08response\"\x9f\x01\n\x12RecognitionStarted\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x18\n\x10max_utterance_ms\x18\x03 \x01(\x05\x12\x14\n\x0cmax_chunk_ms\x18\x04 \x01(\x05\x12\x16\n\x0epredicts_turns\x18\x05 \x01(\x08\"\xd3\x01\n\x0eSpeechActivity\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.talkmesh.asr.v1.SpeechActivity.Kind\x12\x0e\n\x06sample\x18\x02 \x01(\x03\"}\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13KIND_SPEECH_STARTED\x10\x01\x12\x15\n\x11KIND_SPEECH_ENDED\x10\x02\x12\x16\n\x12KIND_SPEECH_PAUSED\x10\x03\x12\x17\n\x13KIND_SPEECH_RESUMED\x10\x04\"E\n\x0eTurnPrediction\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x02\x12\x0e\n\x06sample\x18\x02 \x01(\x03\x12\x11\n\tengine_ms\x18\x03 \x01(\x02\"\xf6\x01\n\nTranscript\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x11\n\tutterance\x18\x03 \x01(\x05\x12\x10\n\x08is_final\x18\x04 \x01(\x08\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x11\n\tstability\x18\x06 \x01(\x02\x12\x10\n\x08language\x18\x07 \x01(\t\x12.\n\x05words\x18\x08 \x03(\x0b\x32\x1f.talkmesh.asr.v1.RecognizedWord\x12\x14\n\x0cstart_sample\x18\t \x01(\x03\x12\x12\n\nend_sample\x18\n \x01(\x03\x12\x11\n\tengine_ms\x18\x0b \x01(\x02\"\\\n\x0eRecognizedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x14\n\x0cstart_sample\x18\x02 \x01(\x03\x12\x12\n\nend_sample\x18\x03 \x01(\x03\x12\x12\n\nconfidence\x18\x04 \x01(\x02\x32\x7f\n\nAsrService\x12q\n\x12StreamingRecognize\x12*.talkmesh.asr.v1.StreamingRecognizeRequest\x1a+.talkmesh.asr.v1.StreamingRecognizeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_start=109
   _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_end=290
   _globals['_RECOGNITIONCONFIG']._serialized_start=293
-  _globals['_RECOGNITIONCONFIG']._serialized_end=427
-  _globals['_FLUSH']._serialized_start=429
-  _globals['_FLUSH']._serialized_end=473
-  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_start=476
-  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_end=676
-  _globals['_RECOGNITIONSTARTED']._serialized_start=679
-  _globals['_RECOGNITIONSTARTED']._serialized_end=814
-  _globals['_SPEECHACTIVITY']._serialized_start=817
-  _globals['_SPEECHACTIVITY']._serialized_end=979
-  _globals['_SPEECHACTIVITY_KIND']._serialized_start=903
-  _globals['_SPEECHACTIVITY_KIND']._serialized_end=979
-  _globals['_TRANSCRIPT']._serialized_start=982
-  _globals['_TRANSCRIPT']._serialized_end=1228
-  _globals['_RECOGNIZEDWORD']._serialized_start=1230
-  _globals['_RECOGNIZEDWORD']._serialized_end=1322
-  _globals['_ASRSERVICE']._serialized_start=1324
-  _globals['_ASRSERVICE']._serialized_end=1451
+  _globals['_RECOGNITIONCONFIG']._serialized_end=515
+  _globals['_FLUSH']._serialized_start=517
+  _globals['_FLUSH']._serialized_end=561
+  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_start=564
+  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_end=819
+  _globals['_RECOGNITIONSTARTED']._serialized_start=822
+  _globals['_RECOGNITIONSTARTED']._serialized_end=981
+  _globals['_SPEECHACTIVITY']._serialized_start=984
+  _globals['_SPEECHACTIVITY']._serialized_end=1195
+  _globals['_SPEECHACTIVITY_KIND']._serialized_start=1070
+  _globals['_SPEECHACTIVITY_KIND']._serialized_end=1195
+  _globals['_TURNPREDICTION']._serialized_start=1197
+  _globals['_TURNPREDICTION']._serialized_end=1266
+  _globals['_TRANSCRIPT']._serialized_start=1269
+  _globals['_TRANSCRIPT']._serialized_end=1515
+  _globals['_RECOGNIZEDWORD']._serialized_start=1517
+  _globals['_RECOGNIZEDWORD']._serialized_end=1609
+  _globals['_ASRSERVICE']._serialized_start=1611
+  _globals['_ASRSERVICE']._serialized_end=1738
 # @@protoc_insertion_point(module_scope)

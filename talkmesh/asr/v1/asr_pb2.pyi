@@ -59,12 +59,24 @@ class RecognitionConfig(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: _builtins.int
     END_SILENCE_MS_FIELD_NUMBER: _builtins.int
+    PAUSE_MS_FIELD_NUMBER: _builtins.int
+    ONSET_MS_FIELD_NUMBER: _builtins.int
+    CUT_LONG_UTTERANCES_FIELD_NUMBER: _builtins.int
+    PREDICT_TURNS_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """BCP 47, for example "en"; empty lets the model decide."""
     interim_results: _builtins.bool
     """Send interim transcripts while the user speaks."""
     end_silence_ms: _builtins.int
     """Silence after which an utterance ends by itself; 0 leaves the end of every utterance to Flush."""
+    pause_ms: _builtins.int
+    """Silence after which a pause is told (KIND_SPEECH_PAUSED, KIND_SPEECH_RESUMED), before it is the end of speech; 0: never."""
+    onset_ms: _builtins.int
+    """Voice after which speech is told to have begun; 0 is the model's default. Less is earlier and takes more noise for speech."""
+    cut_long_utterances: _builtins.bool
+    """An utterance that grows too long ends by itself, with a final of no turn, where it is quiet; unset, it is INVALID_ARGUMENT."""
+    predict_turns: _builtins.bool
+    """Send TurnPrediction, if the model has one."""
     @_builtins.property
     def format(self) -> _audio_pb2.AudioFormat: ...
     def __init__(
@@ -74,10 +86,14 @@ class RecognitionConfig(_message.Message):
         language: _builtins.str = ...,
         interim_results: _builtins.bool = ...,
         end_silence_ms: _builtins.int = ...,
+        pause_ms: _builtins.int = ...,
+        onset_ms: _builtins.int = ...,
+        cut_long_utterances: _builtins.bool = ...,
+        predict_turns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_silence_ms", b"end_silence_ms", "format", b"format", "interim_results", b"interim_results", "language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_long_utterances", b"cut_long_utterances", "end_silence_ms", b"end_silence_ms", "format", b"format", "interim_results", b"interim_results", "language", b"language", "onset_ms", b"onset_ms", "pause_ms", b"pause_ms", "predict_turns", b"predict_turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -114,24 +130,28 @@ class StreamingRecognizeResponse(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     ACTIVITY_FIELD_NUMBER: _builtins.int
     TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___RecognitionStarted: ...
     @_builtins.property
     def activity(self) -> Global___SpeechActivity: ...
     @_builtins.property
     def transcript(self) -> Global___Transcript: ...
+    @_builtins.property
+    def prediction(self) -> Global___TurnPrediction: ...
     def __init__(
         self,
         *,
         started: Global___RecognitionStarted | None = ...,
         activity: Global___SpeechActivity | None = ...,
         transcript: Global___Transcript | None = ...,
+        prediction: Global___TurnPrediction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "response", b"response", "started", b"started", "transcript", b"transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "prediction", b"prediction", "response", b"response", "started", b"started", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "response", b"response", "started", b"started", "transcript", b"transcript"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "prediction", b"prediction", "response", b"response", "started", b"started", "transcript", b"transcript"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["started", "activity", "transcript"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["started", "activity", "transcript", "prediction"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -145,10 +165,13 @@ class RecognitionStarted(_message.Message):
     LANGUAGES_FIELD_NUMBER: _builtins.int
     MAX_UTTERANCE_MS_FIELD_NUMBER: _builtins.int
     MAX_CHUNK_MS_FIELD_NUMBER: _builtins.int
+    PREDICTS_TURNS_FIELD_NUMBER: _builtins.int
     max_utterance_ms: _builtins.int
-    """Longest utterance, counted from its first speech; more is INVALID_ARGUMENT."""
+    """Longest utterance, counted from its first speech; see RecognitionConfig.cut_long_utterances."""
     max_chunk_ms: _builtins.int
     """Largest AudioChunk, in milliseconds of audio."""
+    predicts_turns: _builtins.bool
+    """Whether TurnPrediction is to be had."""
     @_builtins.property
     def model(self) -> _model_pb2.ServingModel: ...
     @_builtins.property
@@ -160,10 +183,11 @@ class RecognitionStarted(_message.Message):
         languages: _abc.Iterable[_builtins.str] | None = ...,
         max_utterance_ms: _builtins.int = ...,
         max_chunk_ms: _builtins.int = ...,
+        predicts_turns: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "max_chunk_ms", b"max_chunk_ms", "max_utterance_ms", b"max_utterance_ms", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "max_chunk_ms", b"max_chunk_ms", "max_utterance_ms", b"max_utterance_ms", "model", b"model", "predicts_turns", b"predicts_turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,7 +195,9 @@ Global___RecognitionStarted: _TypeAlias = RecognitionStarted  # noqa: Y015
 
 @_typing.final
 class SpeechActivity(_message.Message):
-    """The user began or stopped to speak. Positions are samples of the input's clock."""
+    """The user began or stopped to speak. Positions are samples of the input's clock: of a start or a resumption the first voiced
+    one, of a pause or an end the one after the last.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,11 +210,17 @@ class SpeechActivity(_message.Message):
         KIND_UNSPECIFIED: SpeechActivity._Kind.ValueType  # 0
         KIND_SPEECH_STARTED: SpeechActivity._Kind.ValueType  # 1
         KIND_SPEECH_ENDED: SpeechActivity._Kind.ValueType  # 2
+        KIND_SPEECH_PAUSED: SpeechActivity._Kind.ValueType  # 3
+        """Between a start and an end, and only if `pause_ms` asks for it."""
+        KIND_SPEECH_RESUMED: SpeechActivity._Kind.ValueType  # 4
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: SpeechActivity.Kind.ValueType  # 0
     KIND_SPEECH_STARTED: SpeechActivity.Kind.ValueType  # 1
     KIND_SPEECH_ENDED: SpeechActivity.Kind.ValueType  # 2
+    KIND_SPEECH_PAUSED: SpeechActivity.Kind.ValueType  # 3
+    """Between a start and an end, and only if `pause_ms` asks for it."""
+    KIND_SPEECH_RESUMED: SpeechActivity.Kind.ValueType  # 4
 
     KIND_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
@@ -207,6 +239,36 @@ class SpeechActivity(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpeechActivity: _TypeAlias = SpeechActivity  # noqa: Y015
+
+@_typing.final
+class TurnPrediction(_message.Message):
+    """Told in a pause: whether the user has finished, by the sound of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    ENGINE_MS_FIELD_NUMBER: _builtins.int
+    complete: _builtins.float
+    """0 to 1."""
+    sample: _builtins.int
+    """What was listened to: the audio up to here."""
+    engine_ms: _builtins.float
+    """Time that it took in the engine process."""
+    def __init__(
+        self,
+        *,
+        complete: _builtins.float = ...,
+        sample: _builtins.int = ...,
+        engine_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "engine_ms", b"engine_ms", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TurnPrediction: _TypeAlias = TurnPrediction  # noqa: Y015
 
 @_typing.final
 class Transcript(_message.Message):

@@ -25,6 +25,52 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Endpointing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndpointingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Endpointing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENDPOINTING_UNSPECIFIED: _Endpointing.ValueType  # 0
+    """The gateway, from silence and from what was said."""
+    ENDPOINTING_AUTO: _Endpointing.ValueType  # 1
+    ENDPOINTING_PUSH_TO_TALK: _Endpointing.ValueType  # 2
+    """The client, by StartOfTurn and EndOfTurn; audio outside of them is not listened to."""
+
+class Endpointing(_Endpointing, metaclass=_EndpointingEnumTypeWrapper):
+    """Who says that the user has stopped to speak."""
+
+ENDPOINTING_UNSPECIFIED: Endpointing.ValueType  # 0
+"""The gateway, from silence and from what was said."""
+ENDPOINTING_AUTO: Endpointing.ValueType  # 1
+ENDPOINTING_PUSH_TO_TALK: Endpointing.ValueType  # 2
+"""The client, by StartOfTurn and EndOfTurn; audio outside of them is not listened to."""
+Global___Endpointing: _TypeAlias = Endpointing  # noqa: Y015
+
+class _Floor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FloorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Floor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FLOOR_UNSPECIFIED: _Floor.ValueType  # 0
+    FLOOR_IDLE: _Floor.ValueType  # 1
+    FLOOR_LISTENING: _Floor.ValueType  # 2
+    """The user speaks."""
+    FLOOR_THINKING: _Floor.ValueType  # 3
+    FLOOR_SPEAKING: _Floor.ValueType  # 4
+
+class Floor(_Floor, metaclass=_FloorEnumTypeWrapper):
+    """What the face is doing."""
+
+FLOOR_UNSPECIFIED: Floor.ValueType  # 0
+FLOOR_IDLE: Floor.ValueType  # 1
+FLOOR_LISTENING: Floor.ValueType  # 2
+"""The user speaks."""
+FLOOR_THINKING: Floor.ValueType  # 3
+FLOOR_SPEAKING: Floor.ValueType  # 4
+Global___Floor: _TypeAlias = Floor  # noqa: Y015
+
 class _Outcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -36,6 +82,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_INTERRUPTED: _Outcome.ValueType  # 2
     OUTCOME_NOTHING_HEARD: _Outcome.ValueType  # 3
     """The user said nothing that could be made out."""
+    OUTCOME_FAILED: _Outcome.ValueType  # 4
+    """Live calls only: no reply could be made, or only its beginning."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
 
@@ -44,6 +92,8 @@ OUTCOME_COMPLETED: Outcome.ValueType  # 1
 OUTCOME_INTERRUPTED: Outcome.ValueType  # 2
 OUTCOME_NOTHING_HEARD: Outcome.ValueType  # 3
 """The user said nothing that could be made out."""
+OUTCOME_FAILED: Outcome.ValueType  # 4
+"""Live calls only: no reply could be made, or only its beginning."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Health:
@@ -74,6 +124,8 @@ class ConverseRequest(_message.Message):
     END_OF_TURN_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     INTERRUPT_FIELD_NUMBER: _builtins.int
+    START_OF_TURN_FIELD_NUMBER: _builtins.int
+    SAY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> Global___ConversationConfig: ...
     @_builtins.property
@@ -86,6 +138,14 @@ class ConverseRequest(_message.Message):
     def interrupt(self) -> Global___Interrupt:
         """Stops the reply in progress."""
 
+    @_builtins.property
+    def start_of_turn(self) -> Global___StartOfTurn:
+        """Live calls only, push to talk: the user begins to speak, and whatever is being said stops. EndOfTurn ends it."""
+
+    @_builtins.property
+    def say(self) -> Global___ScriptedText:
+        """Live calls only: the face says this, and no language model is asked."""
+
     def __init__(
         self,
         *,
@@ -94,12 +154,14 @@ class ConverseRequest(_message.Message):
         end_of_turn: Global___EndOfTurn | None = ...,
         text: Global___UserText | None = ...,
         interrupt: Global___Interrupt | None = ...,
+        start_of_turn: Global___StartOfTurn | None = ...,
+        say: Global___ScriptedText | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "end_of_turn", b"end_of_turn", "interrupt", b"interrupt", "request", b"request", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "end_of_turn", b"end_of_turn", "interrupt", b"interrupt", "request", b"request", "say", b"say", "start_of_turn", b"start_of_turn", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "end_of_turn", b"end_of_turn", "interrupt", b"interrupt", "request", b"request", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "end_of_turn", b"end_of_turn", "interrupt", b"interrupt", "request", b"request", "say", b"say", "start_of_turn", b"start_of_turn", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "audio", "end_of_turn", "text", "interrupt"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "audio", "end_of_turn", "text", "interrupt", "start_of_turn", "say"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -120,6 +182,7 @@ class ConversationConfig(_message.Message):
     MAX_REPLY_TOKENS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """A session to go on with; empty opens a new one."""
     language: _builtins.str
@@ -143,6 +206,10 @@ class ConversationConfig(_message.Message):
     def outputs(self) -> Global___Outputs:
         """Which events to send."""
 
+    @_builtins.property
+    def live(self) -> Global___Live:
+        """In real time, see Live. Unset: replies are sent as fast as they are made, one behind the other on the session's clock."""
+
     def __init__(
         self,
         *,
@@ -157,10 +224,11 @@ class ConversationConfig(_message.Message):
         max_reply_tokens: _builtins.int = ...,
         seed: _builtins.int | None = ...,
         temperature: _builtins.float | None = ...,
+        live: Global___Live | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "outputs", b"outputs", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "live", b"live", "outputs", b"outputs", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "language", b"language", "max_reply_tokens", b"max_reply_tokens", "outputs", b"outputs", "portrait", b"portrait", "seed", b"seed", "session_id", b"session_id", "size", b"size", "system_prompt", b"system_prompt", "temperature", b"temperature", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "language", b"language", "live", b"live", "max_reply_tokens", b"max_reply_tokens", "outputs", b"outputs", "portrait", b"portrait", "seed", b"seed", "session_id", b"session_id", "size", b"size", "system_prompt", b"system_prompt", "temperature", b"temperature", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -172,6 +240,40 @@ class ConversationConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___ConversationConfig: _TypeAlias = ConversationConfig  # noqa: Y015
+
+@_typing.final
+class Live(_message.Message):
+    """A live call: its clock runs in real time from 0, what is sent is sent when it is due, the face is there between replies too,
+    and the gateway tells by itself when the user has stopped to speak. Audio is sent only where something is said; what is
+    not sent is silence. The session goes on without a call for `grace_ms`: a call with its id takes it up where it is.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINTING_FIELD_NUMBER: _builtins.int
+    BARGE_IN_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    endpointing: Global___Endpointing.ValueType
+    barge_in: _builtins.bool
+    """Whether speech of the user stops the reply in progress; unset is yes."""
+    grace_ms: _builtins.int
+    """0 is the gateway's default."""
+    def __init__(
+        self,
+        *,
+        endpointing: Global___Endpointing.ValueType = ...,
+        barge_in: _builtins.bool | None = ...,
+        grace_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_barge_in", b"_barge_in", "barge_in", b"barge_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_barge_in", b"_barge_in", "barge_in", b"barge_in", "endpointing", b"endpointing", "grace_ms", b"grace_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__barge_in: _TypeAlias = _typing.Literal["barge_in"]  # noqa: Y015
+    _WhichOneofArgType__barge_in: _TypeAlias = _typing.Literal["_barge_in", b"_barge_in"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__barge_in) -> _WhichOneofReturnType__barge_in | None: ...
+
+Global___Live: _TypeAlias = Live  # noqa: Y015
 
 @_typing.final
 class Outputs(_message.Message):
@@ -255,6 +357,40 @@ class Interrupt(_message.Message):
 Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
 
 @_typing.final
+class StartOfTurn(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartOfTurn: _TypeAlias = StartOfTurn  # noqa: Y015
+
+@_typing.final
+class ScriptedText(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScriptedText: _TypeAlias = ScriptedText  # noqa: Y015
+
+@_typing.final
 class ConverseResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -270,6 +406,9 @@ class ConverseResponse(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     MP4_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """Empty on events that belong to no turn."""
     generation: _builtins.int
@@ -294,6 +433,14 @@ class ConverseResponse(_message.Message):
     def mp4(self) -> Global___Mp4Segment: ...
     @_builtins.property
     def done(self) -> Global___TurnDone: ...
+    @_builtins.property
+    def cut(self) -> Global___Cut:
+        """Live calls only."""
+
+    @_builtins.property
+    def floor(self) -> Global___FloorChange: ...
+    @_builtins.property
+    def problem(self) -> Global___Problem: ...
     def __init__(
         self,
         *,
@@ -309,16 +456,85 @@ class ConverseResponse(_message.Message):
         video: _render_pb2.VideoFrame | None = ...,
         mp4: Global___Mp4Segment | None = ...,
         done: Global___TurnDone | None = ...,
+        cut: Global___Cut | None = ...,
+        floor: Global___FloorChange | None = ...,
+        problem: Global___Problem | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "audio", b"audio", "clause", b"clause", "done", b"done", "event", b"event", "face_frame", b"face_frame", "mp4", b"mp4", "phonemes", b"phonemes", "started", b"started", "transcript", b"transcript", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "audio", b"audio", "clause", b"clause", "cut", b"cut", "done", b"done", "event", b"event", "face_frame", b"face_frame", "floor", b"floor", "mp4", b"mp4", "phonemes", b"phonemes", "problem", b"problem", "started", b"started", "transcript", b"transcript", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "audio", b"audio", "clause", b"clause", "done", b"done", "event", b"event", "face_frame", b"face_frame", "generation", b"generation", "mp4", b"mp4", "phonemes", b"phonemes", "started", b"started", "transcript", b"transcript", "turn_id", b"turn_id", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "audio", b"audio", "clause", b"clause", "cut", b"cut", "done", b"done", "event", b"event", "face_frame", b"face_frame", "floor", b"floor", "generation", b"generation", "mp4", b"mp4", "phonemes", b"phonemes", "problem", b"problem", "started", b"started", "transcript", b"transcript", "turn_id", b"turn_id", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "activity", "transcript", "clause", "audio", "phonemes", "face_frame", "video", "mp4", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "activity", "transcript", "clause", "audio", "phonemes", "face_frame", "video", "mp4", "done", "cut", "floor", "problem"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___ConverseResponse: _TypeAlias = ConverseResponse  # noqa: Y015
+
+@_typing.final
+class Problem(_message.Message):
+    """Something went wrong in a turn; the session goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Problem: _TypeAlias = Problem  # noqa: Y015
+
+@_typing.final
+class Cut(_message.Message):
+    """Nothing of this and older generations is heard or seen from a sample on: drop it if you have it already. Either the user
+    has interrupted, or the reply pauses (it goes on later, at a new place) because it may be that the user does.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_SAMPLE_FIELD_NUMBER: _builtins.int
+    MAY_RESUME_FIELD_NUMBER: _builtins.int
+    at_sample: _builtins.int
+    may_resume: _builtins.bool
+    def __init__(
+        self,
+        *,
+        at_sample: _builtins.int = ...,
+        may_resume: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_sample", b"at_sample", "may_resume", b"may_resume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cut: _TypeAlias = Cut  # noqa: Y015
+
+@_typing.final
+class FloorChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOOR_FIELD_NUMBER: _builtins.int
+    floor: Global___Floor.ValueType
+    def __init__(
+        self,
+        *,
+        floor: Global___Floor.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["floor", b"floor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FloorChange: _TypeAlias = FloorChange  # noqa: Y015
 
 @_typing.final
 class ConversationStarted(_message.Message):
@@ -426,7 +642,9 @@ Global___ReplyClause: _TypeAlias = ReplyClause  # noqa: Y015
 
 @_typing.final
 class ClausePhonemes(_message.Message):
-    """Where the sounds and words of a clause lie. A clause may come in several of these, one after the other."""
+    """Where the sounds and words of a clause lie. A clause may come in several of these, one after the other. In live calls they
+    come as they become due, and again with their new places when the reply has paused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -491,6 +709,7 @@ class TurnDone(_message.Message):
     VIDEO_FRAMES_FIELD_NUMBER: _builtins.int
     REPLY_TOKENS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    SPECULATION_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     user_text: _builtins.str
     reply_text: _builtins.str
@@ -505,6 +724,10 @@ class TurnDone(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ServingModel]:
         """The models that made this turn; two of a service when one took over from another in its middle."""
 
+    @_builtins.property
+    def speculation(self) -> Global___Speculation:
+        """Live calls only."""
+
     def __init__(
         self,
         *,
@@ -517,14 +740,43 @@ class TurnDone(_message.Message):
         video_frames: _builtins.int = ...,
         reply_tokens: _builtins.int = ...,
         models: _abc.Iterable[_model_pb2.ServingModel] | None = ...,
+        speculation: Global___Speculation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["speculation", b"speculation", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "models", b"models", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "models", b"models", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "speculation", b"speculation", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnDone: _TypeAlias = TurnDone  # noqa: Y015
+
+@_typing.final
+class Speculation(_message.Message):
+    """Replies that were begun before it was certain that the user had stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    DISCARDED_FIELD_NUMBER: _builtins.int
+    DISCARDED_AUDIO_MS_FIELD_NUMBER: _builtins.int
+    begun: _builtins.int
+    discarded: _builtins.int
+    discarded_audio_ms: _builtins.float
+    """Speech that was made for nothing."""
+    def __init__(
+        self,
+        *,
+        begun: _builtins.int = ...,
+        discarded: _builtins.int = ...,
+        discarded_audio_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "discarded", b"discarded", "discarded_audio_ms", b"discarded_audio_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Speculation: _TypeAlias = Speculation  # noqa: Y015
 
 @_typing.final
 class Waterfall(_message.Message):
@@ -536,7 +788,9 @@ class Waterfall(_message.Message):
     FIRST_AUDIO_MS_FIELD_NUMBER: _builtins.int
     FIRST_VIDEO_MS_FIELD_NUMBER: _builtins.int
     first_audio_ms: _builtins.float
-    """From the end of the turn to the first audio, and to the first picture of the talking face, as they left the gateway."""
+    """From the end of the turn (in live calls: from the arrival of the last voiced sample) to the first audio, and to the first
+    picture of the talking face, as they left the gateway.
+    """
     first_video_ms: _builtins.float
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]: ...
@@ -563,7 +817,10 @@ class Stage(_message.Message):
     DURATION_MS_FIELD_NUMBER: _builtins.int
     MESH_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"asr_final", "first_token", "first_clause", "first_audio", "first_face_frame", "first_video_frame"."""
+    """"asr_final", "first_token", "first_clause", "first_audio", "first_face_frame", "first_video_frame"; in live calls
+    "synthesis" and "endpoint", what was waited for beyond all that before the turn was taken to be over, come before
+    "first_audio".
+    """
     duration_ms: _builtins.float
     mesh_ms: _builtins.float
     """Of the duration, what the engine does not account for: transport, forwarding, queueing."""

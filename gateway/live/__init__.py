@@ -1,0 +1,1 @@
+"""Live sessions: a face that is there in real time, listens, answers and can be interrupted."""

@@ -1,0 +1,128 @@
+"""When the user has stopped to speak: what was heard → when the turn is over, and whether to prepare the reply already.
+
+No clock and no I/O: positions are samples of the input, which is also the time. Whoever holds a strategy tells it what the
+ASR tells, asks for the verdict after each, and acts on it when the input has come that far. Every verdict may be taken back
+by the next one, as often as the user changes their mind within a turn.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do if nothing more is heard."""
+
+    commit_at: int | None
+    """The turn is over once the input has come to this sample (maybe it has); None while the user speaks."""
+    speculate: bool
+    """The text so far is likely to be the whole turn's: prepare the reply to it."""
+    reason: str
+    """A word for logs and traces."""
+
+
+GOES_ON = Verdict(None, False, "speaking")
+NOTHING = Verdict(None, False, "nothing heard")
+
+
+class Endpointing(Protocol):
+    """One for each session, told of one turn after the other."""
+
+    def begin_turn(self) -> None:
+        """Forget what was said: the next turn begins."""
+
+    def voiced(self, sample: int) -> None:
+        """The user speaks, or goes on after a pause, since `sample`."""
+
+    def paused(self, sample: int) -> None:
+        """The voice was last heard at `sample`. Told early (a pause) and again for certain (the end of speech)."""
+
+    def heard(self, text: str, stability: float, until: int, language: str = "en") -> None:
+        """All that was made out of this turn, finals and interim joined, from the audio up to `until`; `stability` 0 to 1."""
+
+    def predicted(self, complete: float, until: int) -> None:
+        """How likely it is (0 to 1) that the turn is over, by the sound of the audio up to `until`."""
+
+    def released(self, sample: int) -> None:
+        """The user has said by other means (a key, a message) that the turn ends at `sample`."""
+
+    def verdict(self) -> Verdict:
+        """By all that was told so far."""
+
+
+SETTLED = 0.9
+"""Stability from which an interim is the final text if nothing follows."""
+
+
+@dataclass
+class Turn:
+    """What is known of the turn in progress."""
+
+    voiced_from: int | None = None
+    paused_at: int | None = None
+    """Where the voice was last heard; None while it is."""
+    text: str = ""
+    language: str = ""
+    settled: bool = False
+    """Whether the text covers all that was said."""
+    complete: float | None = None
+    released_at: int | None = None
+
+
+class Silence:
+    """The turn is over after silence of one length."""
+
+    def __init__(self, rate_hz: int, wait_ms: int = 700) -> None:
+        self._wait = wait_ms * rate_hz // 1000
+        self._turn = Turn()
+
+    def begin_turn(self) -> None:
+        self._turn = Turn()
+
+    def voiced(self, sample: int) -> None:
+        turn = self._turn
+        if turn.paused_at is not None and sample < turn.paused_at:
+            return
+        turn.voiced_from = sample if turn.voiced_from is None else turn.voiced_from
+        turn.paused_at = turn.complete = None
+        turn.settled = False
+
+    def paused(self, sample: int) -> None:
+        if self._turn.voiced_from is not None:
+            self._turn.paused_at = sample
+
+    def heard(self, text: str, stability: float, until: int, language: str = "en") -> None:
+        turn = self._turn
+        turn.text, turn.language = text, language
+        turn.settled = stability >= SETTLED and (turn.paused_at is None or until >= turn.paused_at)
+
+    def predicted(self, complete: float, until: int) -> None:
+        turn = self._turn
+        if turn.paused_at is not None and until >= turn.paused_at:
+            turn.complete = complete
+
+    def released(self, sample: int) -> None:
+        self._turn.released_at = sample
+
+    def verdict(self) -> Verdict:
+        turn = self._turn
+        if turn.released_at is not None:
+            return Verdict(turn.released_at, bool(turn.text), "released")
+        if turn.voiced_from is None:
+            return NOTHING
+        if turn.paused_at is None:
+            return GOES_ON
+        return self._in_pause(turn, turn.paused_at)
+
+    def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
+        return Verdict(paused_at + self._wait, turn.settled and bool(turn.text), "silence")
+
+
+class PushToTalk(Silence):
+    """The user says when."""
+
+    def __init__(self) -> None:
+        super().__init__(rate_hz=1000)
+
+    def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
+        return Verdict(None, turn.settled and bool(turn.text), "pause")

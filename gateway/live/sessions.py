@@ -1,0 +1,168 @@
+"""The live sessions of this gateway, and who is attached to them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gateway.live.session import LiveSession, live
+from gateway.mesh import Mesh
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from gateway.wishes import Wishes
+from services.runtime.errors import DomainError, InvalidInput, NotFound, first_of
+from talkmesh.conversation.v1 import conversation_pb2
+
+MOST_GRACE_MS = 600_000
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Running:
+    """A live session, and how many hold it."""
+
+    session: LiveSession
+    grace_s: float
+    attached: int = 0
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def changed(self) -> None:
+        """Somebody came or went."""
+        (self.back if self.attached else self.left).set()
+        (self.left if self.attached else self.back).clear()
+
+
+class LiveSessions:
+    """Use through `live_sessions`."""
+
+    def __init__(self, mesh: Mesh, sessions: Sessions, settings: GatewaySettings, work: asyncio.TaskGroup) -> None:
+        self._mesh = mesh
+        self._sessions = sessions
+        self._settings = settings
+        self._work = work
+        self._running: dict[str, Running] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, session_id: str) -> LiveSession:
+        """Raises NotFound."""
+        return self._known(session_id).session
+
+    def list(self) -> list[LiveSession]:
+        """All that run."""
+        return [running.session for running in self._running.values()]
+
+    @asynccontextmanager
+    async def attached(self, config: conversation_pb2.ConversationConfig) -> AsyncIterator[LiveSession]:
+        """A new session, or the one that `config` names, for as long as this is not left.
+
+        Raises what `live` does, NotFound for a session that is over, InvalidInput for a config of another kind, and Busy.
+        """
+        if not config.HasField("live"):
+            raise InvalidInput("live", "is not set", "the config of a live session")
+        if config.live.grace_ms < 0 or config.live.grace_ms > MOST_GRACE_MS:
+            raise InvalidInput("live.grace_ms", f"is {config.live.grace_ms}", f"0 to {MOST_GRACE_MS}")
+        running = self._running.get(config.session_id) or await self._begin(config)
+        async with self._held(running) as session:
+            yield session
+
+    @asynccontextmanager
+    async def kept(self, session_id: str) -> AsyncIterator[LiveSession]:
+        """A session that runs, which does not end while this is not left. Raises NotFound."""
+        async with self._held(self._known(session_id)) as session:
+            yield session
+
+    def close(self, session_id: str) -> None:
+        """End a session, whoever is attached. Raises NotFound."""
+        self._known(session_id).session.end()
+
+    def _known(self, session_id: str) -> Running:
+        running = self._running.get(session_id)
+        if running is None:
+            raise NotFound("live session", session_id)
+        return running
+
+    @asynccontextmanager
+    async def _held(self, running: Running) -> AsyncIterator[LiveSession]:
+        running.attached += 1
+        running.changed()
+        try:
+            yield running.session
+        finally:
+            running.attached -= 1
+            running.changed()
+
+    async def _begin(self, config: conversation_pb2.ConversationConfig) -> Running:
+        """A session in a task of its own, when it has begun."""
+        begun: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+        task = self._work.create_task(self._run(config, begun))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await begun
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _run(self, config: conversation_pb2.ConversationConfig, begun: "asyncio.Future[Running]") -> None:
+        """Everything of a session, from its begin until nobody has held it for its grace time."""
+        try:
+            async with self._sessions.held(config.session_id) as session:
+                wishes = Wishes(config, self._settings)
+                async with live(self._mesh.seats(session.hosts), wishes, session) as made:
+                    grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
+                    running = self._running[session.id] = Running(made, grace_ms / 1000)
+                    running.changed()
+                    try:
+                        begun.set_result(running)
+                        await until_left(running)
+                    finally:
+                        del self._running[session.id]
+        except* DomainError as group:
+            self._fail(begun, group)
+
+    def _fail(self, begun: "asyncio.Future[Running]", group: BaseExceptionGroup[DomainError]) -> None:
+        error = first_of(group)
+        if not begun.done():
+            begun.set_exception(error)
+        else:
+            log.warning("a live session failed: %s", error)
+
+    def end(self) -> None:
+        """End all sessions."""
+        for task in self._tasks:
+            task.cancel()
+
+
+async def until_left(running: Running) -> None:
+    """Return when nobody has been attached for the grace time, or the session is over."""
+    over = asyncio.create_task(running.session.over())
+    try:
+        while not over.done():
+            await first(over, running.left)
+            if not await first(over, running.back, running.grace_s):
+                return
+    finally:
+        over.cancel()
+
+
+async def first(over: asyncio.Task[None], event: asyncio.Event, within_s: float | None = None) -> bool:
+    """Wait for either; False when neither came in time."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        done, _ = await asyncio.wait({over, waiting}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        waiting.cancel()
+
+
+@asynccontextmanager
+async def live_sessions(mesh: Mesh, sessions: Sessions, settings: GatewaySettings) -> AsyncIterator[LiveSessions]:
+    """All that run end when this is left."""
+    async with asyncio.TaskGroup() as work:
+        made = LiveSessions(mesh, sessions, settings, work)
+        try:
+            yield made
+        finally:
+            made.end()
