@@ -217,7 +217,7 @@ class LiveConversation:
         self._interim_at = (time.perf_counter(), interim.engine_ms)
         self._barge_in.heard(interim.text)
         self._endpointing.heard(
-            self._said, interim.stability, interim.end_sample, interim.language or self._wishes.config.language or "en"
+            self._said, round(interim.stability, 3), interim.end_sample, interim.language or self._wishes.config.language or "en"
         )
         self.decide()
 

@@ -8,6 +8,8 @@ by the next one, as often as the user changes their mind within a turn.
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.live.completeness import Completeness, completeness
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -38,7 +40,7 @@ class Endpointing(Protocol):
         """The voice was last heard at `sample`. Told early (a pause) and again for certain (the end of speech)."""
 
     def heard(self, text: str, stability: float, until: int, language: str = "en") -> None:
-        """All that was made out of this turn, finals and interim joined, from the audio up to `until`; `stability` 0 to 1."""
+        """All that was made out of this turn, finals and interim joined, of the audio up to `until`."""
 
     def predicted(self, complete: float, until: int) -> None:
         """How likely it is (0 to 1) that the turn is over, by the sound of the audio up to `until`."""
@@ -116,6 +118,50 @@ class Silence:
 
     def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
         return Verdict(paused_at + self._wait, turn.settled and bool(turn.text), "silence")
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Silence before the turn is over, in milliseconds, by what is believed of it."""
+
+    complete_ms: int = 300
+    doubtful_ms: int = 600
+    open_ms: int = 950
+    """Something has to follow, or nothing is known."""
+    sure: float = 0.8
+    unsure: float = 0.3
+    """The turn model's probability from which, and below which, it counts."""
+
+
+class Semantic(Silence):
+    """The turn is over after silence whose length depends on what was said and, if a turn model listens, how.
+
+    Until text and prediction are there (some 300 ms into the pause) the longest silence holds.
+    """
+
+    def __init__(self, rate_hz: int, waits: Waits = Waits()) -> None:  # noqa: B008 -- frozen
+        super().__init__(rate_hz)
+        self._rate_hz = rate_hz
+        self._waits = waits
+
+    def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
+        believed = completeness(turn.text, turn.language) if turn.settled else None
+        wait_ms, reason = wait_of(self._waits, believed, turn.complete)
+        speculate = turn.settled and bool(turn.text) and believed is not Completeness.OPEN
+        return Verdict(paused_at + wait_ms * self._rate_hz // 1000, speculate, reason)
+
+
+def wait_of(waits: Waits, text: Completeness | None, sound: float | None) -> tuple[int, str]:
+    """Milliseconds of silence, and why."""
+    if text is None:
+        return waits.open_ms, "no text yet"
+    if text is Completeness.OPEN:
+        return waits.open_ms, "open"
+    if sound is not None and sound < waits.unsure:
+        return (waits.doubtful_ms, "sounds open") if text is Completeness.COMPLETE else (waits.open_ms, "sounds open")
+    if text is Completeness.COMPLETE and (sound is None or sound >= waits.sure):
+        return waits.complete_ms, "complete"
+    return waits.doubtful_ms, "doubtful"
 
 
 class PushToTalk(Silence):

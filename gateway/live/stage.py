@@ -26,6 +26,8 @@ IDLE_AHEAD_MS, SPEAKING_AHEAD_MS = 90.0, 240.0
 BEGIN_AHEAD_MS = 24.0
 """A reply begins with the first frame that is not due before that: its picture has to be drawn."""
 LATE_S = 0.02
+UNDER_WAY = 2
+"""Frames that the renderer has at a time: one that it draws, and the next."""
 KEYFRAME_PAUSE_S = 0.5
 EMA = 0.1
 
@@ -102,6 +104,7 @@ class Stage:
         self._began = time.perf_counter()
         self._first: set[str] = set()
         self._waiting: deque[Waiting] = deque()
+        self._to_draw: deque[tuple[int, animation_pb2.FaceFrame]] = deque()
         self._drawing = Drawing()
         self._keyframe_at = 0.0
         self.tells_frames = False
@@ -164,6 +167,7 @@ class Stage:
         if self.face:
             self.face.cut(at)
         self._waiting = deque(waiting for waiting in self._waiting if waiting.start < at)
+        self._to_draw = deque((place, frame) for place, frame in self._to_draw if place < at)
 
     # --- the clock --------------------------------------------------------------------------------------------------
 
@@ -252,11 +256,19 @@ class Stage:
             told.CopyFrom(frame)
             told.start_sample = place
             self._wait(Waiting(place, bool(frame.turn_id), 0.0, frame=told))
-        if self._in_time(place, face.under_way):
-            self._drawing.sent(frame.start_sample, face.under_way)
-            face.draw(frame)
-        elif face.draws:
-            self.counts.skipped += 1
+        if face.draws:
+            self._to_draw.append((place, frame))
+            self._draw(face)
+
+    def _draw(self, face: LiveFace) -> None:
+        """Give the renderer its next frames: few at a time, so that those which would be late by then can be left out."""
+        while self._to_draw and face.under_way < UNDER_WAY:
+            place, frame = self._to_draw.popleft()
+            if self._in_time(place, face.under_way):
+                self._drawing.sent(frame.start_sample, face.under_way)
+                face.draw(frame)
+            else:
+                self.counts.skipped += 1
 
     def _in_time(self, place: int, under_way: int) -> bool:
         """Whether a picture would be there by the end of its time."""
@@ -267,6 +279,8 @@ class Stage:
         """A picture has come."""
         self._drawing.came(picture.start_sample)
         place = self.face.placed(picture.start_sample) if self.face else None
+        if self.face:
+            self._draw(self.face)
         if place is None:
             return
         waiting = Waiting(place, bool(picture.turn_id), picture.render_ms, picture=picture)

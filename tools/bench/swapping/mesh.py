@@ -15,7 +15,6 @@ from tools.bench.swapping.blocks import Blocks, Kind, alternate
 from tools.bench.swapping.fakes import Swapped, looks
 from tools.bench.swapping.flips import DRAIN_S, STANDBY_S, Flips
 from tools.bench.swapping.processes import ROOT
-from tools.bench.swapping.records import Gap
 from tools.bench.swapping.turns import BUFFER_MS, SIZE, Conversations, Turn
 from tools.bench.swapping.wishes import Operator, Sight, operating, patient, phases_ms
 from tools.up import RunningMesh, running_mesh
@@ -87,7 +86,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             await alternate(blocks, options.swaps, options.block_s, swapping.swap, options.base_s)
             flips = await flip(operator, options.models, min(options.flips, MOST_FLIPS))
             talks.stopping = True
-    return figures(options, clients, blocks, swapped, talks.turns, flips)
+    return figures(options, clients, blocks, swapped, talks, flips)
 
 
 async def until_warm(talks: Conversations) -> None:
@@ -111,12 +110,13 @@ async def flip(operator: Operator, models: Sequence[str], times: int) -> Flips:
 
 
 def figures(
-    options: argparse.Namespace, clients: int, blocks: Blocks, swapped: Swapped, turns: Sequence[Turn], flips: Flips
+    options: argparse.Namespace, clients: int, blocks: Blocks, swapped: Swapped, talks: Conversations, flips: Flips
 ) -> dict[str, Any]:
     """What is printed. Turns that had not ended when the run did are left out."""
-    ended = [turn for turn in turns if turn.done or turn.error]
-    pictures = gaps.by_kind(all_of(turn.pictures for turn in ended), blocks)
-    sound = gaps.by_kind(all_of(turn.sound for turn in ended), blocks)
+    ended = [turn for turn in talks.turns if turn.done or turn.error]
+    late = [arrivals.late() for arrivals in talks.arrivals]
+    sound = gaps.by_kind([gap for each, _ in late for gap in each], blocks)
+    pictures = gaps.by_kind([gap for _, each in late for gap in each], blocks)
     return {
         "service": options.service,
         "engine": "real",
@@ -133,10 +133,6 @@ def figures(
         "blocks_s": {kind: round(blocks.seconds(kind), 1) for kind in ("base", "swap")},
         "load": {"conversations": clients, "size": SIZE, "buffer_ms": BUFFER_MS, "drain_s": options.drain_s},
     }
-
-
-def all_of(lists: Any) -> list[Gap]:
-    return [gap for each in lists for gap in each]
 
 
 def turn_figures(service: str, turns: Sequence[Turn]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""Conversations through the whole mesh, turn after turn, and how their sound and pictures arrive.
+"""Live conversations through the whole mesh, turn after turn, and how their sound and pictures arrive.
 
-How late something is, is told by an ideal player that starts with the first sound of a turn and never stops: a chunk whose
-place on the media clock is 700 ms after the first one's is due 700 ms after that one came. What comes before it is due is
-not late at all: 0. A player with a buffer of BUFFER_MS stands still only for what is later than that: an underrun.
+How late something is, is told by the session's clock as the client knows it: the least delay that anything of the session had
+is that of the way, and whatever comes later than that after its place on the clock is late by as much. A picture that was left
+out is as late as the next one that takes its place. A player with a buffer of BUFFER_MS stands still only for sound that is
+later than that: an underrun.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from talkmesh import (
     Audio,
     AudioInput,
     Client,
-    ClientSession,
-    Event,
-    ReplyClause,
+    LiveCall,
+    LiveEvent,
+    Outcome,
     SessionConfig,
     TalkmeshError,
     TurnDone,
     Video,
+    Wav,
     read_wav,
 )
 from tools.bench.swapping.records import Gap
@@ -42,6 +44,9 @@ TAIL_S = 0.1
 BYTES_A_SAMPLE = 2
 
 
+CHUNK_S = 0.02
+
+
 @dataclass
 class Turn:
     """One turn as the client saw it; moments in seconds of time.monotonic."""
@@ -49,11 +54,8 @@ class Turn:
     rate_hz: int
     began: float = field(default_factory=time.monotonic)
     first_at: float = 0.0
-    start_sample: int = 0
     end_sample: int = 0
     """Of the sound that has come."""
-    sound: list[Gap] = field(default_factory=list)
-    pictures: list[Gap] = field(default_factory=list)
     done: TurnDone | None = None
     error: str = ""
 
@@ -64,7 +66,7 @@ class Turn:
 
     @property
     def failed(self) -> bool:
-        return self.done is None
+        return self.done is None or self.done.outcome is Outcome.FAILED
 
     @property
     def truncated(self) -> bool:
@@ -74,26 +76,31 @@ class Turn:
     def models_of(self, service: str) -> set[str]:
         return {model.name for model in self.done.models if model.service == service} if self.done else set()
 
-    def take(self, event: Event, now: float) -> None:
-        """Note when an event of the reply came."""
-        match event:
-            case Audio():
-                if not self.first_at:
-                    self.first_at, self.start_sample = now, event.start_sample
-                self.end_sample = event.start_sample + len(event.data) // BYTES_A_SAMPLE
-                self.sound.append(Gap(now, self.late_ms(event.start_sample, now)))
-            case Video() if event.speaking and self.first_at:
-                self.pictures.append(Gap(now, self.late_ms(event.start_sample, now)))
-            case TurnDone():
-                self.done = event
 
-    def late_ms(self, sample: int, now: float) -> float:
-        due = self.first_at + (sample - self.start_sample) / self.rate_hz
-        return max(0.0, 1000 * (now - due))
+@dataclass
+class Arrivals:
+    """What came of one session's sound and pictures, and when."""
 
-    def heard_by(self) -> float:
-        """When a listener has heard it all."""
-        return self.first_at + (self.end_sample - self.start_sample) / self.rate_hz
+    rate_hz: int
+    frame: int
+    """Samples a picture."""
+    sound: list[tuple[int, float]] = field(default_factory=list)
+    pictures: list[tuple[int, float]] = field(default_factory=list)
+
+    def late(self) -> tuple[list[Gap], list[Gap]]:
+        """How late sound was, and each picture that there should have been."""
+        both = [*self.sound, *self.pictures]
+        way = min((at - start / self.rate_hz for start, at in both), default=0.0)
+        sound = [Gap(at, 1000 * max(0.0, at - start / self.rate_hz - way)) for start, at in self.sound]
+        return sound, list(self._pictures_late(way))
+
+    def _pictures_late(self, way: float) -> Iterator[Gap]:
+        due: int | None = None
+        for start, at in self.pictures:
+            while due is not None and due <= start:
+                yield Gap(at, 1000 * max(0.0, at - due / self.rate_hz - way))
+                due += self.frame
+            due = start + self.frame if due is None else due
 
 
 @dataclass
@@ -102,47 +109,108 @@ class Conversations:
 
     address: str
     spoken: Path | None
-    """A recorded question to speak, in real time; without it questions are typed."""
+    """A recorded question to speak; without it questions are typed."""
     turns: list[Turn] = field(default_factory=list)
+    arrivals: list[Arrivals] = field(default_factory=list)
     stopping: bool = False
 
     async def client(self, number: int) -> None:
-        """One conversation after another until `stopping`."""
+        """One session after another until `stopping`."""
         wav = read_wav(self.spoken) if self.spoken else None
         fmt = AudioInput(wav.sample_rate_hz, wav.channels, wav.is_float) if wav else None
         async with Client(self.address) as client:
             while not self.stopping:
                 config = SessionConfig(
-                    input=fmt, size=SIZE, max_reply_tokens=REPLY_TOKENS, seed=number, temperature=0.0
+                    input=fmt, size=SIZE, max_reply_tokens=REPLY_TOKENS, seed=number, temperature=0.0, phonemes=False
                 )
                 try:
-                    async with client.session(config) as session:
-                        for index in range(TURNS_EACH):
-                            if not self.stopping:
-                                await self.turn(session, number + index)
+                    async with client.live(config) as call:
+                        await self.session(call, wav, number)
                 except TalkmeshError as error:
                     self.turns.append(Turn(1, error=f"{error.code}: {error}"))
                     await asyncio.sleep(0.5)
 
-    async def turn(self, session: ClientSession, number: int) -> None:
+    async def session(self, call: LiveCall, wav: Wav | None, number: int) -> None:
+        """Some turns, and everything that comes meanwhile."""
+        started = call.started
+        arrivals = Arrivals(started.sample_rate_hz, int(started.sample_rate_hz / started.fps))
+        self.arrivals.append(arrivals)
+        microphone = Microphone(call, wav) if wav else None
+        speaking = asyncio.create_task(microphone.run()) if microphone else None
+        events = call.events()
+        try:
+            for index in range(TURNS_EACH):
+                if not self.stopping:
+                    await self.turn(call, events, arrivals, microphone, number + index)
+        finally:
+            if speaking:
+                speaking.cancel()
+
+    async def turn(
+        self,
+        call: LiveCall,
+        events: AsyncIterator[LiveEvent],
+        arrivals: Arrivals,
+        microphone: "Microphone | None",
+        number: int,
+    ) -> None:
         """Ask once, and wait as long as a listener would."""
-        turn = Turn(session.started.sample_rate_hz)
+        turn = Turn(call.started.sample_rate_hz)
         self.turns.append(turn)
-        replying = False
         try:
             async with asyncio.timeout(LONGEST_TURN_S):
-                async for event in self.asked(session, number):
-                    replying = replying or isinstance(event, ReplyClause)
-                    if replying or isinstance(event, TurnDone):
-                        turn.take(event, time.monotonic())
+                if microphone:
+                    turn.began = await microphone.speak()
+                else:
+                    await call.ask(QUESTIONS[number % len(QUESTIONS)])
+                async for each in events:
+                    take(turn, arrivals, each)
+                    if turn.done:
+                        return
         except TimeoutError:
             turn.error = f"not done within {LONGEST_TURN_S:g} s"
-        except TalkmeshError as error:
-            turn.error = f"{error.code}: {error}"
-        else:
-            await asyncio.sleep(turn.heard_by() - time.monotonic())
+        turn.error = turn.error or "the call ended in the middle of a turn"
+        raise TalkmeshError(turn.error, "UNAVAILABLE")
 
-    def asked(self, session: ClientSession, number: int) -> AsyncIterator[Event]:
-        if self.spoken:
-            return session.ask_wav(self.spoken, real_time=True)
-        return session.ask(QUESTIONS[number % len(QUESTIONS)])
+
+def take(turn: Turn, arrivals: Arrivals, each: LiveEvent) -> None:
+    """Note when an event came."""
+    now = time.monotonic()
+    match each.event:
+        case Audio() as audio:
+            turn.first_at = turn.first_at or now
+            turn.end_sample = audio.start_sample + len(audio.data) // BYTES_A_SAMPLE
+            arrivals.sound.append((audio.start_sample, now))
+        case Video() as picture:
+            arrivals.pictures.append((picture.start_sample, now))
+        case TurnDone() as done:
+            turn.done = done
+
+
+class Microphone:
+    """Silence, and now and then a recorded question, in real time."""
+
+    def __init__(self, call: LiveCall, wav: Wav) -> None:
+        self._call = call
+        self._wav = wav
+        self._samples = round(wav.sample_rate_hz * CHUNK_S)
+        self._asked: asyncio.Future[float] | None = None
+
+    async def speak(self) -> float:
+        """Say the question once; returns when it was said."""
+        self._asked = asyncio.get_running_loop().create_future()
+        return await self._asked
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        began, sent, size = time.monotonic(), 0, self._samples * self._wav.frame_bytes
+        left = b""
+        while True:
+            if self._asked and not left and not self._asked.done():
+                left = self._wav.data
+            chunk, left = left[:size], left[size:]
+            await self._call.hear(chunk.ljust(size, b"\0"))
+            sent += 1
+            if chunk and not left and self._asked:
+                self._asked.set_result(time.monotonic())
+            await asyncio.sleep(max(0.0, began + sent * CHUNK_S - time.monotonic()))
