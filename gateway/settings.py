@@ -49,6 +49,7 @@ class GatewaySettings(EtcdOptions):
     live_grace_s: float = Field(
         10, ge=0, le=600, description="how long a live session waits for its client to come back"
     )
+    live_load: float = Field(0.8, gt=0, le=1, description="share of a renderer's time that live sessions may take")
     patience_s: float = Field(10, ge=0, description="how long a live session waits for a service that has gone")
     apology: str = Field(APOLOGY, description="what a live session says when no reply could be made")
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")

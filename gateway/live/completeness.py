@@ -12,9 +12,13 @@ class Completeness(IntEnum):
     """A whole sentence, as it is written."""
 
 
+def listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 ENDS = frozenset(".?!。？！।؟")
 GOES_ON = frozenset(",;:-–—…，、；：")
-DANGLING = frozenset(
+DANGLING = listed(
     # articles, possessives, determiners
     "a an the my your his her its our their this these those every each some any no another such"
     # conjunctions, relatives
@@ -24,14 +28,14 @@ DANGLING = frozenset(
     " is are was were am be been being has have had will would shall should may might must can could do does did"
     " i'm you're he's she's it's we're they're i'll you'll we'll they'll i've we've let's i'd"
     " very too really quite just also not please um uh er erm hmm mm well"
-    " what's who's where's that's there's here's when where how why who whom what".split()
+    " what's who's where's that's there's here's when where how why who whom what"
 )
-MAY_END_QUESTIONS = frozenset("of to for from with about at by like is are was were do does did have this that".split())
-MAY_END_SHORT = frozenset("what why how who when where well no too really please not so".split())
+MAY_END_QUESTIONS = listed("of to for from with about at by like is are was were do does did have this that")
+MAY_END_SHORT = listed("what why how who when where well no too really please not so")
 """Whole turns of one or two words."""
-INTRODUCTIONS = frozenset("if when while because although though unless since once whenever after before as".split())
-AUXILIARIES = frozenset("can could will would should do does did is are was were have has am may".split())
-QUESTION_WORDS = frozenset("what who whom whose which where when why how".split()) | AUXILIARIES
+INTRODUCTIONS = listed("if when while because although though unless since once whenever after before as")
+AUXILIARIES = listed("can could will would should do does did is are was were have has am may")
+QUESTION_WORDS = listed("what who whom whose which where when why how") | AUXILIARIES
 SHORT = 2
 LEAST_CLAUSE = 3
 
@@ -39,8 +43,8 @@ HAN = re.compile(r"[\u3400-\u9fff]")
 KANA = re.compile(r"[\u3040-\u30ff]")
 CHINESE_FINISHED = ("吗", "呢", "吧", "啊", "呀", "嘛", "了", "谢谢", "好的", "没有", "可以", "什么", "哪里", "怎么办")
 CHINESE_OPEN = (
-    "的", "和", "跟", "与", "或", "或者", "但", "但是", "可是", "因为", "所以", "如果", "要是", "虽然", "然后", "还有", "那个", "这个",
-    "就是", "而且", "把", "被", "给", "在", "对", "从", "比", "是", "我想", "我要", "嗯", "呃",
+    "的", "和", "跟", "与", "或", "或者", "但", "但是", "可是", "因为", "所以", "如果", "要是", "虽然", "然后", "还有",
+    "那个", "这个", "就是", "而且", "把", "被", "给", "在", "对", "从", "比", "是", "我想", "我要", "嗯", "呃",
 )  # fmt: skip
 JAPANESE_FINISHED = ("か", "ね", "よ", "です", "ます", "ました", "ください", "でした", "ません")
 JAPANESE_OPEN = ("て", "が", "けど", "を", "に", "は", "の", "と", "で", "から", "ので", "し", "えっと", "あの")
@@ -58,7 +62,7 @@ def completeness(text: str, language: str = "en") -> Completeness:
         return by_endings(text, JAPANESE_FINISHED, JAPANESE_OPEN)
     if HAN.search(text):
         return by_endings(text, CHINESE_FINISHED, CHINESE_OPEN)
-    if language.split("-")[0].lower() not in ("", "en"):
+    if language.lower().partition("-")[0] not in ("", "en"):
         return Completeness.COMPLETE if text[-1] in ENDS else Completeness.DOUBTFUL
     return english(text)
 
@@ -69,7 +73,7 @@ def by_endings(text: str, finished: tuple[str, ...], open_: tuple[str, ...]) -> 
     if bare.endswith(finished) or text[-1] in "?？":
         return Completeness.COMPLETE
     if bare.endswith(open_):
-        return Completeness.OPEN
+        return Completeness.DOUBTFUL if text[-1] in ENDS else Completeness.OPEN
     return Completeness.COMPLETE if text[-1] in ENDS else Completeness.DOUBTFUL
 
 

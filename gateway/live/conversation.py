@@ -15,6 +15,7 @@ from gateway.continuing import Services
 from gateway.live.barge_in import BargeIn, Wish
 from gateway.live.draft import Draft, Question
 from gateway.live.endpointing import Endpointing
+from gateway.live.metrics import LiveMetrics
 from gateway.live.playout import State
 from gateway.live.stage import Stage
 from gateway.sessions import Session
@@ -88,6 +89,7 @@ class LiveConversation:
         stage: Stage,
         endpointing: Endpointing,
         work: asyncio.TaskGroup,
+        metrics: LiveMetrics,
     ) -> None:
         self._mesh = mesh
         self._wishes = wishes
@@ -96,6 +98,9 @@ class LiveConversation:
         self._stage = stage
         self._endpointing = endpointing
         self._work = work
+        self._metrics = metrics
+        self.done: Callable[[conversation_pb2.TurnDone], None] = lambda done: None
+        """Called when a turn is over."""
         self._rate = wishes.config.input.sample_rate_hz or 1
         self._barge_in = BargeIn(self._rate)
         self._interruptible = wishes.interruptible
@@ -217,7 +222,10 @@ class LiveConversation:
         self._interim_at = (time.perf_counter(), interim.engine_ms)
         self._barge_in.heard(interim.text)
         self._endpointing.heard(
-            self._said, round(interim.stability, 3), interim.end_sample, interim.language or self._wishes.config.language or "en"
+            self._said,
+            round(interim.stability, 3),
+            interim.end_sample,
+            interim.language or self._wishes.config.language or "en",
         )
         self.decide()
 
@@ -263,11 +271,13 @@ class LiveConversation:
         wish = self._barge_in.wish(self._listened_now)
         playout = self._stage.playout
         if wish is Wish.FLOOR:
+            self._metrics.held(interrupted=True)
             self._end_take(turn.Outcome.INTERRUPTED)
         elif wish is Wish.MAYBE and playout.state in (State.PLAYING, State.WAITING):
             self._stage.hold()
             self._tell(cut=conversation_pb2.Cut(at_sample=self._stage.cut_at, may_resume=True))
         elif wish is Wish.NOTHING and playout.state is State.HELD:
+            self._metrics.held(interrupted=False)
             self._stage.resume()
             self._barge_in.reset()
             self._forget_heard()
@@ -426,7 +436,10 @@ class LiveConversation:
             self._tell_problem(take)
         self._stage.stop()
         self._remember(take, reply_text, interrupted)
-        self._tell(about_turn=take.turn_id, done=self._done(take, outcome, reply_text))
+        done = self._done(take, outcome, reply_text)
+        self._metrics.speculated(done.speculation)
+        self.done(done)
+        self._tell(about_turn=take.turn_id, done=done)
         self._tries = Tries()
         self._stage.turn_id = ""
         self._barge_in.reset()

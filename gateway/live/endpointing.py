@@ -139,7 +139,7 @@ class Semantic(Silence):
     Until text and prediction are there (some 300 ms into the pause) the longest silence holds.
     """
 
-    def __init__(self, rate_hz: int, waits: Waits = Waits()) -> None:  # noqa: B008 -- frozen
+    def __init__(self, rate_hz: int, waits: Waits = Waits()) -> None:
         super().__init__(rate_hz)
         self._rate_hz = rate_hz
         self._waits = waits

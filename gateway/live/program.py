@@ -123,14 +123,14 @@ class Viewer:
 class Program:
     """One media clock: samples of `rate_hz` since the session began."""
 
-    def __init__(self, rate_hz: int, fps: Fraction, width: int, height: int, keyframe: Callable[[], None]) -> None:
-        """`keyframe` asks the renderer for one."""
+    def __init__(self, rate_hz: int, fps: Fraction, width: int, height: int) -> None:
         self.rate_hz = rate_hz
         self.fps = fps
         self.width = width
         self.height = height
         self.ended = False
-        self._keyframe = keyframe
+        self.keyframe: Callable[[], None] = lambda: None
+        """Asks the renderer for one."""
         self._viewers: set[Viewer] = set()
 
     @property
@@ -154,7 +154,8 @@ class Program:
             self._viewers.discard(viewer)
 
     def want_keyframe(self) -> None:
-        self._keyframe()
+        """Have a picture soon that stands by itself."""
+        self.keyframe()
 
     def release(self, item: Item) -> None:
         """Give an item to everybody."""

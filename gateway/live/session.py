@@ -11,6 +11,7 @@ from gateway.live.conversation import LiveConversation
 from gateway.live.draft import Question
 from gateway.live.endpointing import Endpointing, PushToTalk, Silence
 from gateway.live.face import LiveFace
+from gateway.live.metrics import LiveMetrics
 from gateway.live.program import Program
 from gateway.live.stage import Stage
 from gateway.sessions import Session
@@ -36,7 +37,7 @@ class LiveSession:
         self.started = made.started
         self.program = stage.program
         self.stage = stage
-        self._conversation = conversation
+        self.conversation = conversation
         self._hearing = made.hearing
         self._format = wishes.config.input
         self._heard = self._taken = 0
@@ -64,10 +65,10 @@ class LiveSession:
         data = self._gap(start_sample) + data
         samples = len(data) // self._frame_bytes
         self._heard += samples
-        if self._conversation.listens:
+        if self.conversation.listens:
             chunk = audio_pb2.AudioChunk(start_sample=self._taken, data=data)
             self._taken += samples
-            self._conversation.listened(samples)
+            self.conversation.listened(samples)
             await self._hearing.hear(chunk)
 
     def _gap(self, start_sample: int | None) -> bytes:
@@ -86,33 +87,33 @@ class LiveSession:
 
         Raises InvalidInput for one that is empty or too long, Busy when too many wait.
         """
-        return self._conversation.ask(Question(self.wishes.question(text)))
+        return self.conversation.ask(Question(self.wishes.question(text)))
 
     async def say(self, text: str) -> str:
         """A text to be said as it is; like `ask`."""
-        return self._conversation.ask(Question(said=self.wishes.question(text)))
+        return self.conversation.ask(Question(said=self.wishes.question(text)))
 
     async def start_of_turn(self) -> None:
         """Push to talk: the user begins to speak, and what is being said stops."""
         self._needs_push_to_talk("start_of_turn")
-        self._conversation.press()
+        self.conversation.press()
 
     async def end_of_turn(self) -> None:
         """Push to talk: the user has said it."""
         self._needs_push_to_talk("end_of_turn")
-        self._conversation.release()
+        self.conversation.release()
 
     def _needs_push_to_talk(self, field: str) -> None:
-        if not self._conversation.push_to_talk:
+        if not self.conversation.push_to_talk:
             raise InvalidInput(field, "the session listens all the time", "live.endpointing PUSH_TO_TALK in its config")
 
     async def interrupt(self) -> None:
         """Stop the reply in progress, and forget what was asked behind it."""
-        self._conversation.interrupt()
+        self.conversation.interrupt()
 
     async def settled(self) -> None:
         """Return when nothing is being said, or waits to be, or the session has ended."""
-        while not self.is_over and not self._conversation.is_idle:
+        while not self.is_over and not self.conversation.is_idle:
             await asyncio.sleep(SETTLED_POLL_S)
 
     async def over(self) -> None:
@@ -133,14 +134,16 @@ class LiveSession:
 
 
 @asynccontextmanager
-async def live(mesh: continuing.Services, wishes: Wishes, session: Session) -> AsyncIterator[LiveSession]:
+async def live(
+    mesh: continuing.Services, wishes: Wishes, session: Session, metrics: LiveMetrics
+) -> AsyncIterator[LiveSession]:
     """A session whose clock runs until it is left, or ended by an error. Raises DomainError when it cannot begin."""
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(cast(mesh, wishes))
         made.started.session_id = session.id
-        stage = staged(wishes, made)
+        stage = staged(wishes, made, metrics)
         async with asyncio.TaskGroup() as work:
-            conversation = LiveConversation(mesh, wishes, session, made, stage, endpointing(wishes), work)
+            conversation = LiveConversation(mesh, wishes, session, made, stage, endpointing(wishes), work, metrics)
             running = LiveSession(wishes, session, made, stage, conversation)
             driving = work.create_task(drive(running, made, stage, conversation))
             try:
@@ -151,18 +154,16 @@ async def live(mesh: continuing.Services, wishes: Wishes, session: Session) -> A
                 conversation.close()
 
 
-def staged(wishes: Wishes, made: Cast) -> Stage:
+def staged(wishes: Wishes, made: Cast, metrics: LiveMetrics) -> Stage:
     """The stage, with its face on it."""
-    started = made.started
-    stages: list[Stage] = []
-    program = Program(
-        wishes.clock.rate_hz, wishes.clock.fps, started.width, started.height, lambda: stages[0].want_keyframe()
-    )
-    stages.append(Stage(wishes.clock, program))
+    clock, started = wishes.clock, made.started
+    program = Program(clock.rate_hz, clock.fps, started.width, started.height)
+    stage = Stage(clock, program, metrics)
+    program.keyframe = stage.want_keyframe
     if made.face:
-        stages[0].face = LiveFace(wishes.clock, made.face, 0, 1)
-    stages[0].tells_frames = wishes.config.outputs.face_frames
-    return stages[0]
+        stage.face = LiveFace(clock, made.face, 0, 1)
+    stage.tells_frames = wishes.config.outputs.face_frames
+    return stage
 
 
 def endpointing(wishes: Wishes) -> Endpointing:

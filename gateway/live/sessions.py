@@ -2,19 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from gateway.host import Health
+from gateway.live.load import Load
+from gateway.live.metrics import LiveMetrics
 from gateway.live.session import LiveSession, live
 from gateway.mesh import Mesh
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
-from services.runtime.errors import DomainError, InvalidInput, NotFound, first_of
+from services.runtime.errors import Busy, DomainError, InvalidInput, NotFound, first_of
 from talkmesh.conversation.v1 import conversation_pb2
 
 MOST_GRACE_MS = 600_000
+DEFAULT_SIZE = 512
+"""What is reckoned with where the renderer's default is wished for."""
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +48,7 @@ class LiveSessions:
         self._sessions = sessions
         self._settings = settings
         self._work = work
+        self._metrics = LiveMetrics(mesh.metrics.registry, Load(settings.live_load))
         self._running: dict[str, Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,17 +117,41 @@ class LiveSessions:
         try:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
-                async with live(self._mesh.seats(session.hosts), wishes, session) as made:
-                    grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
-                    running = self._running[session.id] = Running(made, grace_ms / 1000)
-                    running.changed()
-                    try:
+                self._admit(wishes)
+                async with live(self._mesh.seats(session.hosts), wishes, session, self._metrics) as made:
+                    made.conversation.done = self._mesh.metrics.turn_done
+                    with self._counted(made):
+                        grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
+                        running = self._running[session.id] = Running(made, grace_ms / 1000)
+                        running.changed()
                         begun.set_result(running)
                         await until_left(running)
-                    finally:
-                        del self._running[session.id]
         except* DomainError as group:
             self._fail(begun, group)
+
+    def _admit(self, wishes: Wishes) -> None:
+        """Raises Busy when there is no room for a session."""
+        renderers = self._mesh.services["render"].count(Health.SERVING)
+        try:
+            if wishes.draws:
+                size = wishes.config.size or DEFAULT_SIZE
+                self._metrics.load.admit(size, float(wishes.clock.fps), renderers, time.perf_counter())
+        except Busy:
+            self._metrics.refused()
+            raise
+
+    @contextmanager
+    def _counted(self, made: LiveSession) -> Iterator[None]:
+        load, program = self._metrics.load, made.program
+        self._metrics.sessions.inc()
+        if program.width:
+            load.begun(made.id, program.width, float(program.fps))
+        try:
+            yield
+        finally:
+            load.ended(made.id)
+            self._metrics.sessions.dec()
+            del self._running[made.id]
 
     def _fail(self, begun: "asyncio.Future[Running]", group: BaseExceptionGroup[DomainError]) -> None:
         error = first_of(group)

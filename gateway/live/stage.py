@@ -14,6 +14,7 @@ from typing import Any
 from gateway import speech
 from gateway.clock import Clock
 from gateway.live.face import LiveFace
+from gateway.live.metrics import LiveMetrics
 from gateway.live.playout import Playout, State
 from gateway.live.program import SOUND_MS, Picture, Program, Sound, Told
 from gateway.live.script import Part, Script
@@ -30,17 +31,6 @@ UNDER_WAY = 2
 """Frames that the renderer has at a time: one that it draws, and the next."""
 KEYFRAME_PAUSE_S = 0.5
 EMA = 0.1
-
-
-@dataclass
-class Counts:
-    """What became of the pictures of a session."""
-
-    shown: int = 0
-    late: int = 0
-    """Released more than LATE_S after their time."""
-    skipped: int = 0
-    """Not drawn, because they would have been late."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +71,10 @@ class Drawing:
 class Stage:
     """The clock begins with `run`. What it calls must not wait."""
 
-    def __init__(self, clock: Clock, program: Program) -> None:
+    def __init__(self, clock: Clock, program: Program, metrics: LiveMetrics) -> None:
         self.playout = Playout(clock)
         self.program = program
         self.face: LiveFace | None = None
-        self.counts = Counts()
         self.turn_id = ""
         self.position = 0
         """Everything before this sample is released."""
@@ -100,6 +89,7 @@ class Stage:
         self.shown: Callable[[str, float], None] = lambda stage, engine_ms: None
         """Called for the first audio, face frame and picture of a reply."""
         self._clock = clock
+        self._metrics = metrics
         self._step = clock.samples(SOUND_MS)
         self._began = time.perf_counter()
         self._first: set[str] = set()
@@ -119,6 +109,7 @@ class Stage:
                 await asyncio.sleep(early)
             elif ticks % 25 == 0:
                 await asyncio.sleep(0)
+            self._metrics.ticked(-early)
             self._tick(ticks * self._step)
             ticks += 1
 
@@ -232,6 +223,7 @@ class Stage:
         if was is State.PLAYING and self.playout.at > before and any(piece.data):
             self._mark("first_audio", 0.0)
         if was is State.PLAYING and self.playout.state is State.WAITING:
+            self._metrics.ran_dry()
             self._cut(start + self._step)
         self.program.release(Sound(start, piece.data, piece.speaking))
         self.position = start + self._step
@@ -268,7 +260,7 @@ class Stage:
                 self._drawing.sent(frame.start_sample, face.under_way)
                 face.draw(frame)
             else:
-                self.counts.skipped += 1
+                self._metrics.skipped()
 
     def _in_time(self, place: int, under_way: int) -> bool:
         """Whether a picture would be there by the end of its time."""
@@ -283,10 +275,9 @@ class Stage:
             self._draw(self.face)
         if place is None:
             return
-        waiting = Waiting(place, bool(picture.turn_id), picture.render_ms, picture=picture)
-        if self._due(place) + LATE_S < time.perf_counter():
-            self.counts.late += 1
-        self._wait(waiting)
+        late = self._due(place) + LATE_S < time.perf_counter()
+        self._metrics.shown(self.program.width, late, picture.render_ms / 1000)
+        self._wait(Waiting(place, bool(picture.turn_id), picture.render_ms, picture=picture))
 
     def _wait(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
@@ -302,7 +293,6 @@ class Stage:
                 self._show(waiting, waiting.picture)
 
     def _show(self, waiting: Waiting, picture: render_pb2.VideoFrame) -> None:
-        self.counts.shown += 1
         if waiting.speaking:
             self.pictures_shown += 1
             self._mark("first_video_frame", waiting.engine_ms)
