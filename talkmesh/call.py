@@ -54,6 +54,7 @@ class LiveCall:
         self._ending = Ending(call)
         self._frame_bytes = 2
         self._sent = 0
+        self._writing = asyncio.Lock()
 
     async def open(self, config: conversation_pb2.ConversationConfig) -> None:
         """Raises TalkmeshError when the gateway refuses."""
@@ -112,7 +113,9 @@ class LiveCall:
 
     async def _send(self, **request: Any) -> None:
         try:
-            await self._call.write(conversation_pb2.ConverseRequest(**request))
+            # grpc.aio takes one write at a time, and a microphone never rests.
+            async with self._writing:
+                await self._call.write(conversation_pb2.ConverseRequest(**request))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
 

@@ -147,6 +147,8 @@ class ClientSession:
     started: events.Started = field(init=False)
     _call: Call = None
     _ending: Ending = field(init=False)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """grpc.aio takes one write at a time, and an interruption may come while audio is sent."""
     _id: str = ""
     _sent_samples: int = 0
     _unfinished: bool = False
@@ -239,7 +241,8 @@ class ClientSession:
 
     async def _send(self, **request: Any) -> None:
         try:
-            await self._call.write(conversation_pb2.ConverseRequest(**request))
+            async with self._writing:
+                await self._call.write(conversation_pb2.ConverseRequest(**request))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
 

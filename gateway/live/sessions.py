@@ -130,15 +130,24 @@ class LiveSessions:
             self._fail(begun, group)
 
     def _admit(self, wishes: Wishes) -> None:
-        """Raises Busy when there is no room for a session."""
+        """Raises Busy when there is no room for a session. Those that only wait for somebody to come back make room."""
+        while True:
+            try:
+                return self._weigh(wishes)
+            except Busy:
+                left = next((each for each in self._running.values() if not each.attached), None)
+                if left is None:
+                    self._metrics.refused()
+                    raise
+                self._forget(left.session)
+                left.session.end()
+
+    def _weigh(self, wishes: Wishes) -> None:
+        """Raises Busy when one more would be too many."""
         renderers = self._mesh.services["render"].count(Health.SERVING)
-        try:
-            if wishes.draws:
-                size = wishes.config.size or DEFAULT_SIZE
-                self._metrics.load.admit(size, float(wishes.clock.fps), renderers, time.perf_counter())
-        except Busy:
-            self._metrics.refused()
-            raise
+        if wishes.draws:
+            size = wishes.config.size or DEFAULT_SIZE
+            self._metrics.load.admit(size, float(wishes.clock.fps), renderers, time.perf_counter())
 
     @contextmanager
     def _counted(self, made: LiveSession) -> Iterator[None]:
@@ -149,9 +158,13 @@ class LiveSessions:
         try:
             yield
         finally:
-            load.ended(made.id)
+            self._forget(made)
             self._metrics.sessions.dec()
-            del self._running[made.id]
+
+    def _forget(self, session: LiveSession) -> None:
+        """It is no more, or will not be in a moment."""
+        self._metrics.load.ended(session.id)
+        self._running.pop(session.id, None)
 
     def _fail(self, begun: "asyncio.Future[Running]", group: BaseExceptionGroup[DomainError]) -> None:
         error = first_of(group)
