@@ -9,9 +9,12 @@ from contextlib import AsyncExitStack
 import grpc
 
 from gateway.admin import ADMIN_SERVICE, administered
+from gateway.http.hosted import hosting
 from gateway.live.sessions import live_sessions
+from gateway.live_servicer import LIVE_SERVICE, LiveServicer
 from gateway.mesh import Mesh, connected
 from gateway.metrics import Metrics, exposed
+from gateway.outputs.outputs import outputs
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings, gateway_settings
@@ -23,6 +26,7 @@ from services.runtime.serve import HealthReport, PortTaken, listening, two_stage
 from services.runtime.telemetry import start_logging
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.live.v1 import live_pb2_grpc
 
 CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
 FOUND_S = 5.0
@@ -39,14 +43,22 @@ async def serve(settings: GatewaySettings) -> None:
         etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
         mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
         live = await stack.enter_async_context(live_sessions(mesh, sessions, settings))
+        hosted = await stack.enter_async_context(hosting(live))
+        hosts = [host for host in settings.push_hosts.split(",") if host]
+        out = await stack.enter_async_context(outputs(live, hosts, settings.max_pushes))
+        if settings.http:
+            from gateway.front import fronted
+
+            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out))
         admin = await stack.enter_async_context(administered(etcd, drain))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, live, settings)
             conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
+            live_pb2_grpc.add_LiveServiceServicer_to_server(LiveServicer(live, hosted, out.pushes), server)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
-        names = (CONVERSATION_SERVICE, ADMIN_SERVICE)
+        names = (CONVERSATION_SERVICE, ADMIN_SERVICE, LIVE_SERVICE)
         at = listening(settings.listen, names, attach, settings.grace_s)
         _, health = await stack.enter_async_context(at)
         await stack.enter_async_context(keeping(begin(mesh, health)))

@@ -1,25 +1,21 @@
 """What Prometheus can ask this gateway. Labels take few values: no session, no host, no model is one."""
 
-import asyncio
 import functools
-import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway.backends import Backends
 from gateway.host import Health
-from services.runtime.serve import PortTaken
+from services.runtime import exposition
 from talkmesh.conversation.v1 import conversation_pb2
 
 BUCKETS_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 NAMESPACE = "talkmesh_gateway"
-log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -117,18 +113,6 @@ class EtcdMetrics:
         return 0.0 if since is None else time.monotonic() - since
 
 
-@asynccontextmanager
-async def exposed(address: str, metrics: Metrics) -> AsyncIterator[int]:
-    """Answer Prometheus at "host:port" (port 0 takes a free one) on a thread; yields the port. Raises PortTaken."""
-    name, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), name.strip("[]"), metrics.registry)
-    except OSError as error:
-        raise PortTaken(f"cannot listen on {address}: {error.strerror}") from error
-    log.info("metrics on %s:%d", name, server.server_port)
-    try:
-        yield server.server_port
-    finally:
-        await asyncio.to_thread(server.shutdown)
-        await asyncio.to_thread(thread.join)
-        server.server_close()
+def exposed(address: str, metrics: Metrics) -> AbstractAsyncContextManager[int]:
+    """Answer Prometheus at "host:port" (port 0 takes a free one); entered, it gives the port. Raises PortTaken."""
+    return exposition.exposed(address, metrics.registry)

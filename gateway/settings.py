@@ -35,6 +35,16 @@ class GatewaySettings(EtcdOptions):
     animation: str = hosts_field("animation", "animation")
     render: str = hosts_field("render", "render")
     metrics: str = Field("", description="host:port for Prometheus, port 0 takes a free one; empty serves none")
+    http: str = Field("", description="host:port of the talk page, WebRTC, HLS and the HTTP API; empty serves none")
+    http_origins: str = Field(
+        "", description="origins, with commas, whose pages may use the HTTP API besides the own one"
+    )
+    ice_servers: str = Field("", repr=False, description="STUN and TURN servers as a JSON list of RTCIceServer")
+    webrtc_host: str = Field(
+        "", description="the one address at which WebRTC peers reach this gateway; empty: all it has"
+    )
+    push_hosts: str = Field("", description="hosts, with commas, that may be pushed to by RTMP; empty: all")
+    max_pushes: int = Field(16, ge=0, description="RTMP pushes at a time")
     system_prompt: str = Field(SYSTEM_PROMPT, description="empty leaves it to the language model's own template")
     max_reply_tokens: int = Field(96, ge=1, description="most tokens in a reply")
     max_history_messages: int = Field(40, ge=0, description="messages of a session that are kept")
@@ -61,7 +71,16 @@ class GatewaySettings(EtcdOptions):
         places(value)
         return value
 
-    @field_validator("metrics")
+    @field_validator("ice_servers")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        if value:
+            from gateway.webrtc.ice import ice_servers
+
+            ice_servers(value)
+        return value
+
+    @field_validator("metrics", "http")
     @classmethod
     def _listenable(cls, value: str) -> str:
         if value and not value.endswith(":0"):

@@ -78,6 +78,7 @@ class Member:
     name: str
     command: Sequence[str]
     address: str
+    http: str = ""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     stopping: bool = False
@@ -126,6 +127,8 @@ class RunningMesh:
     members: dict[str, Member] = field(default_factory=dict)
     endpoints: str = ""
     etcd: LocalEtcd | None = None
+    http: str = ""
+    """host:port of the talk page."""
 
     async def pids(self) -> dict[str, int]:
         """Process ids by name; the engine processes as "tts/engine"."""
@@ -163,7 +166,12 @@ def refuse_hopeless(member: Member, listed: model_pb2.ListModelsResponse) -> Non
 
 
 def members(
-    etcd: str, state: Path, gateway_port: int, hosts: Mapping[str, int], extra: Mapping[str, Sequence[str]]
+    etcd: str,
+    state: Path,
+    gateway_port: int,
+    http_port: int,
+    hosts: Mapping[str, int],
+    extra: Mapping[str, Sequence[str]],
 ) -> dict[str, Member]:
     """The processes of a mesh that follows this etcd: hosts as "tts", "tts-2" and so on, the gateway last."""
     names = [
@@ -171,16 +179,16 @@ def members(
         for service in SERVICES
         for number in range(1, hosts.get(service, 1) + 1)
     ]
-    ports = free_ports(len(names) + 1)
+    ports = free_ports(len(names) + 2)
     found = {}
     for (service, name), port in zip(names, ports, strict=False):
         address = f"127.0.0.1:{port}"
         own = ["--listen", address, "--etcd", etcd, "--instance", name, "--state", str(state / f"{name}.json")]
         command = [sys.executable, "-m", f"services.{service}", *own]
         found[name] = Member(name, [*command, *extra.get(name, ())], address)
-    address = f"127.0.0.1:{gateway_port or ports[-1]}"
-    command = [sys.executable, "-m", "gateway", "--listen", address, "--etcd", etcd, *extra.get("gateway", ())]
-    return found | {"gateway": Member("gateway", command, address)}
+    address, http = f"127.0.0.1:{gateway_port or ports[-1]}", f"127.0.0.1:{http_port or ports[-2]}"
+    command = [sys.executable, "-m", "gateway", "--listen", address, "--http", http, "--etcd", etcd]
+    return found | {"gateway": Member("gateway", [*command, *extra.get("gateway", ())], address, http)}
 
 
 @asynccontextmanager
@@ -195,6 +203,7 @@ async def running_mesh(
     hosts: Mapping[str, int] | None = None,
     etcd: str = "",
     etcd_port: int = 0,
+    http_port: int = 0,
 ) -> AsyncIterator[RunningMesh]:
     """A mesh whose every process serves; nothing of it is left on leaving.
 
@@ -210,12 +219,12 @@ async def running_mesh(
         endpoints = etcd or (local.endpoint if local else "")
         await planted(endpoints, models or {})
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkmesh-state-")))
-        found = members(endpoints, state, gateway_port, hosts or {}, extra or {})
+        found = members(endpoints, state, gateway_port, http_port, hosts or {}, extra or {})
         tasks = [asyncio.create_task(member.run(log, environment)) for member in found.values()]
         stack.push_async_callback(stop_all, list(found.values()), tasks)
         await first_failure_or(asyncio.gather(*map(ready, found.values())), tasks)
         await discovered(found["gateway"])
-        yield RunningMesh(found["gateway"].address, found, endpoints, local)
+        yield RunningMesh(found["gateway"].address, found, endpoints, local, found["gateway"].http)
 
 
 async def fresh_etcd(stack: AsyncExitStack, logs: Path, port: int) -> LocalEtcd:
@@ -287,13 +296,17 @@ async def up(options: argparse.Namespace) -> None:
         hosts=options.hosts,
         etcd=options.etcd,
         etcd_port=options.etcd_port if options.port else 0,
+        http_port=options.http_port if options.port else 0,
     ) as mesh:
         addresses = {name: member.address for name, member in mesh.members.items()}
-        options.logs.joinpath("addresses.json").write_text(json.dumps(addresses | {"etcd": mesh.endpoints}))
+        options.logs.joinpath("addresses.json").write_text(
+            json.dumps(addresses | {"etcd": mesh.endpoints, "http": mesh.http})
+        )
         print(f"ready: gateway on {mesh.address}; logs in {options.logs}", flush=True)
         for name, member in mesh.members.items():
             print(f"  {name:10} {member.address}", flush=True)
         print(f"  {'etcd':10} {mesh.endpoints}", flush=True)
+        print(f"  talk to it: http://{mesh.http}", flush=True)
         await stop.wait()
         hurry = asyncio.create_task(kill_on(now, list(mesh.members.values())))
     hurry.cancel()
@@ -326,6 +339,7 @@ def counts(text: str) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.up", description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, default=7400, help="of the gateway; 0 takes a free one (7400)")
+    parser.add_argument("--http-port", type=int, default=7480, help="of the talk page; 0 takes a free one (7480)")
     parser.add_argument("--logs", type=Path, default=ROOT / "var" / "log", help="folder of the logs (var/log)")
     parser.add_argument("--etcd", default="", help="host:port of an etcd that runs already")
     parser.add_argument("--etcd-port", type=int, default=2379, help="of the etcd started here (2379)")

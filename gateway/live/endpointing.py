@@ -122,46 +122,43 @@ class Silence:
 
 @dataclass(frozen=True)
 class Waits:
-    """Silence before the turn is over, in milliseconds, by what is believed of it."""
+    """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    complete_ms: int = 300
-    doubtful_ms: int = 600
-    open_ms: int = 950
-    """Something has to follow, or nothing is known."""
-    sure: float = 0.8
-    unsure: float = 0.3
-    """The turn model's probability from which, and below which, it counts."""
+    steps: tuple[tuple[float, int], ...] = ((0.9, 350), (0.8, 500), (0.5, 700))
+    """Least belief and milliseconds, the surest first."""
+    longest_ms: int = 950
+    """For what is believed less, and until anything is known."""
+    weights: tuple[float, float, float] = (0.0, 0.6, 1.0)
+    """What the turn model's probability counts beside a text that is open, doubtful, complete."""
+    unheard: float = 0.8
+    """The probability that stands in where no turn model listens."""
+
+    def ms(self, text: Completeness, sound: float | None) -> int:
+        belief = self.weights[text] * (self.unheard if sound is None else sound)
+        return next((wait for least, wait in self.steps if belief >= least), self.longest_ms)
 
 
 class Semantic(Silence):
-    """The turn is over after silence whose length depends on what was said and, if a turn model listens, how.
+    """The turn is over after silence whose length depends on what was said and, if a turn model listens, how it sounded.
 
-    Until text and prediction are there (some 300 ms into the pause) the longest silence holds.
+    Until the text is there (some 300 ms into the pause) the longest silence holds. With `listening` so does the prediction.
     """
 
-    def __init__(self, rate_hz: int, waits: Waits = Waits()) -> None:
+    def __init__(self, rate_hz: int, waits: Waits = Waits(), listening: bool = True) -> None:
+        """`listening` says that predictions will come."""
         super().__init__(rate_hz)
         self._rate_hz = rate_hz
         self._waits = waits
+        self._listening = listening
 
     def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
-        believed = completeness(turn.text, turn.language) if turn.settled else None
-        wait_ms, reason = wait_of(self._waits, believed, turn.complete)
-        speculate = turn.settled and bool(turn.text) and believed is not Completeness.OPEN
+        text = completeness(turn.text, turn.language)
+        if not turn.settled or (self._listening and turn.complete is None):
+            wait_ms, reason = self._waits.longest_ms, "unknown"
+        else:
+            wait_ms, reason = self._waits.ms(text, turn.complete), text.name.lower()
+        speculate = turn.settled and bool(turn.text) and text is not Completeness.OPEN
         return Verdict(paused_at + wait_ms * self._rate_hz // 1000, speculate, reason)
-
-
-def wait_of(waits: Waits, text: Completeness | None, sound: float | None) -> tuple[int, str]:
-    """Milliseconds of silence, and why."""
-    if text is None:
-        return waits.open_ms, "no text yet"
-    if text is Completeness.OPEN:
-        return waits.open_ms, "open"
-    if sound is not None and sound < waits.unsure:
-        return (waits.doubtful_ms, "sounds open") if text is Completeness.COMPLETE else (waits.open_ms, "sounds open")
-    if text is Completeness.COMPLETE and (sound is None or sound >= waits.sure):
-        return waits.complete_ms, "complete"
-    return waits.doubtful_ms, "doubtful"
 
 
 class PushToTalk(Silence):

@@ -9,7 +9,7 @@ from gateway import continuing
 from gateway.cast import Cast, cast
 from gateway.live.conversation import LiveConversation
 from gateway.live.draft import Question
-from gateway.live.endpointing import Endpointing, PushToTalk, Silence
+from gateway.live.endpointing import Endpointing, PushToTalk, Semantic
 from gateway.live.face import LiveFace
 from gateway.live.metrics import LiveMetrics
 from gateway.live.program import Program
@@ -143,7 +143,9 @@ async def live(
         made.started.session_id = session.id
         stage = staged(wishes, made, metrics)
         async with asyncio.TaskGroup() as work:
-            conversation = LiveConversation(mesh, wishes, session, made, stage, endpointing(wishes), work, metrics)
+            conversation = LiveConversation(
+                mesh, wishes, session, made, stage, endpointing(wishes, made), work, metrics
+            )
             running = LiveSession(wishes, session, made, stage, conversation)
             driving = work.create_task(drive(running, made, stage, conversation))
             try:
@@ -166,9 +168,12 @@ def staged(wishes: Wishes, made: Cast, metrics: LiveMetrics) -> Stage:
     return stage
 
 
-def endpointing(wishes: Wishes) -> Endpointing:
+def endpointing(wishes: Wishes, made: Cast) -> Endpointing:
     """How the end of the user's turns is found."""
-    return PushToTalk() if wishes.push_to_talk else Silence(wishes.config.input.sample_rate_hz or 1)
+    if wishes.push_to_talk:
+        return PushToTalk()
+    listening = bool(made.hearing and made.hearing.started.predicts_turns)
+    return Semantic(wishes.config.input.sample_rate_hz or 1, listening=listening)
 
 
 async def drive(running: LiveSession, made: Cast, stage: Stage, conversation: LiveConversation) -> None:

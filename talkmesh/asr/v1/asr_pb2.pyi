@@ -70,7 +70,7 @@ class RecognitionConfig(_message.Message):
     end_silence_ms: _builtins.int
     """Silence after which an utterance ends by itself; 0 leaves the end of every utterance to Flush."""
     pause_ms: _builtins.int
-    """Silence after which a pause is told (KIND_SPEECH_PAUSED, KIND_SPEECH_RESUMED), before it is the end of speech; 0: never."""
+    """Silence after which a pause is told (KIND_SPEECH_PAUSED, KIND_SPEECH_RESUMED); the end of speech comes later then. 0: never."""
     onset_ms: _builtins.int
     """Voice after which speech is told to have begun; 0 is the model's default. Less is earlier and takes more noise for speech."""
     cut_long_utterances: _builtins.bool
@@ -211,7 +211,9 @@ class SpeechActivity(_message.Message):
         KIND_SPEECH_STARTED: SpeechActivity._Kind.ValueType  # 1
         KIND_SPEECH_ENDED: SpeechActivity._Kind.ValueType  # 2
         KIND_SPEECH_PAUSED: SpeechActivity._Kind.ValueType  # 3
-        """Between a start and an end, and only if `pause_ms` asks for it."""
+        """Between a start and an end, and only if `pause_ms` asks for it. The first voice after a pause is told as a resumption; if
+        it was only a click, the same pause is told again, with the same sample.
+        """
         KIND_SPEECH_RESUMED: SpeechActivity._Kind.ValueType  # 4
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
@@ -219,7 +221,9 @@ class SpeechActivity(_message.Message):
     KIND_SPEECH_STARTED: SpeechActivity.Kind.ValueType  # 1
     KIND_SPEECH_ENDED: SpeechActivity.Kind.ValueType  # 2
     KIND_SPEECH_PAUSED: SpeechActivity.Kind.ValueType  # 3
-    """Between a start and an end, and only if `pause_ms` asks for it."""
+    """Between a start and an end, and only if `pause_ms` asks for it. The first voice after a pause is told as a resumption; if
+    it was only a click, the same pause is told again, with the same sample.
+    """
     KIND_SPEECH_RESUMED: SpeechActivity.Kind.ValueType  # 4
 
     KIND_FIELD_NUMBER: _builtins.int

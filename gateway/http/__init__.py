@@ -1,0 +1,1 @@
+"""HTTP: WHIP and WHEP for browsers, JSON for scripts, the talk page. See `gateway.http.app`."""

@@ -1,0 +1,61 @@
+"""The HTTP interface as a whole."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
+
+from gateway.http import outputs_routes, page_routes, peer_routes, session_routes
+from gateway.http.errors import told_as_json
+from gateway.http.guards import Guards
+from gateway.http.hosted import Hosted, hosting
+from gateway.http.page_routes import STATIC, Offered
+from gateway.http.session_routes import Listed
+from gateway.outputs.outputs import Outputs
+from gateway.webrtc.peers import Peers, peering
+from gateway.webrtc.settings import WebRtcSettings
+
+EXPOSED = ("Location", "Link", "Retry-After")
+
+
+def app_of(
+    sessions: Listed,
+    hosted: Hosted,
+    peers: Peers,
+    offered: Offered,
+    version: str,
+    origins: Sequence[str] = (),
+    outputs: Outputs | None = None,
+) -> FastAPI:
+    """The app. Pages of other `origins` may use it; by default none may."""
+    # The pages that show an OpenAPI document come from elsewhere; the document itself is there.
+    app = FastAPI(title="talkmesh", version=version, docs_url=None, redoc_url=None)
+    told_as_json(app)
+    app.include_router(page_routes.router_of(offered, peers.settings.ice_servers, version))
+    app.include_router(session_routes.router_of(sessions, hosted))
+    app.include_router(outputs_routes.router_of(sessions, outputs))
+    # Last, since "/{place}/…" would otherwise be asked first.
+    app.include_router(peer_routes.router_of(peers))
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    if origins:
+        methods, headers = ("GET", "POST", "PATCH", "DELETE"), ("Content-Type",)
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=headers,
+            expose_headers=EXPOSED,
+        )
+    app.add_middleware(Guards, origins=origins)
+    return app
+
+
+@asynccontextmanager
+async def application(
+    sessions: Listed, settings: WebRtcSettings, offered: Offered, version: str, origins: Sequence[str] = ()
+) -> AsyncIterator[FastAPI]:
+    """An app with the peers and sessions that it opens; on leaving they end, so the server should have stopped before."""
+    async with peering(sessions, settings) as peers, hosting(sessions) as hosted:
+        yield app_of(sessions, hosted, peers, offered, version, origins)
