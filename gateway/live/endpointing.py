@@ -124,17 +124,22 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.9, 350), (0.8, 500), (0.5, 700))
+    steps: tuple[tuple[float, int], ...] = ((0.94, 400), (0.8, 500), (0.5, 800))
     """Least belief and milliseconds, the surest first."""
     longest_ms: int = 950
     """For what is believed less, and until anything is known."""
-    weights: tuple[float, float, float] = (0.0, 0.6, 1.0)
+    open_ms: int = 1_100
+    """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
+    open_below: float = 0.2
+    weights: tuple[float, float, float] = (0.4, 0.8, 1.0)
     """What the turn model's probability counts beside a text that is open, doubtful, complete."""
     unheard: float = 0.8
     """The probability that stands in where no turn model listens."""
 
     def ms(self, text: Completeness, sound: float | None) -> int:
         belief = self.weights[text] * (self.unheard if sound is None else sound)
+        if text is not Completeness.COMPLETE and belief < self.open_below:
+            return self.open_ms
         return next((wait for least, wait in self.steps if belief >= least), self.longest_ms)
 
 

@@ -23,6 +23,10 @@ from gateway.outputs.rtmp_login import answer
 VERSION, HANDSHAKE_BYTES = b"\x03", 1536
 SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_SIZE, PEER_BANDWIDTH, COMMAND = 1, 2, 3, 4, 5, 6, 20
 PING, PONG = 6, 7
+CONNECT, RELEASE, ANNOUNCE, CREATE, PUBLISH, WITHDRAW, DELETE = range(1, 8)
+"""The numbers of our commands, by which servers answer them."""
+COURTESIES = (RELEASE, ANNOUNCE, WITHDRAW, DELETE)
+"""Some servers want to be told these, and others know nothing of them, which is no refusal."""
 CONTROL_CHANNEL, COMMAND_CHANNEL = 2, 3
 CHANNELS = {Kind.AUDIO: 4, Kind.VIDEO: 6, Kind.DATA: 5}
 SETUP_S = 10.0
@@ -89,17 +93,17 @@ class Publisher:
             "flashVer": COMMON_NAME,
             "tcUrl": self._url.place + self._login,
         }
-        self._command("connect", 1, place)
-        await self._result(1)
-        self._command("releaseStream", 2, None, self._url.key)
-        self._command("FCPublish", 3, None, self._url.key)
-        self._command("createStream", 4, None)
-        created = await self._result(4)
+        self._command("connect", CONNECT, place)
+        await self._result(CONNECT)
+        self._command("releaseStream", RELEASE, None, self._url.key)
+        self._command("FCPublish", ANNOUNCE, None, self._url.key)
+        self._command("createStream", CREATE, None)
+        created = await self._result(CREATE)
         if not created or not isinstance(created[-1], float):
             raise PushLost("the server gave no number to the stream")
         self._stream = int(created[-1])
-        self._command("publish", 5, None, self._url.key, "live", stream=self._stream)
-        await self._result(5)
+        self._command("publish", PUBLISH, None, self._url.key, "live", stream=self._stream)
+        await self._result(PUBLISH)
 
     async def listen(self) -> None:
         """Answer the server until it says no more. Never raises: `send` does."""
@@ -115,8 +119,8 @@ class Publisher:
         """Say that the stream is over."""
         if self._lost or self._writer.is_closing() or not self._stream:
             return
-        self._command("FCUnpublish", 6, None, self._url.key)
-        self._command("deleteStream", 7, None, float(self._stream))
+        self._command("FCUnpublish", WITHDRAW, None, self._url.key)
+        self._command("deleteStream", DELETE, None, float(self._stream))
 
     async def _shake_hands(self) -> None:
         self._writer.write(VERSION + bytes(8) + os.urandom(HANDSHAKE_BYTES - 8))
@@ -138,7 +142,7 @@ class Publisher:
         """What the server answers to a command. Raises PushLost with what it says if it refuses."""
         while True:
             name, values = await self._next_command()
-            if name == "onStatus" and number == 5:
+            if name == "onStatus" and number == PUBLISH:
                 return values
             if name == "_result" and values[:1] == [number]:
                 return values
@@ -157,6 +161,8 @@ class Publisher:
         except (EOFError, OSError) as error:
             raise PushLost(self._lost or f"the server has closed the connection{reason(error)}") from error
         told = values[-1] if values and isinstance(values[-1], dict) else {}
+        if name == "_error" and values[:1] and values[0] in COURTESIES:
+            return "", []
         if name == "_error" or told.get("level") == "error":
             raise Refusal(str(told.get("code", "")), str(told.get("description", "")))
         return str(name), values

@@ -8,7 +8,7 @@ Values are JSON that a person can write. Everything below PREFIX:
     vetoes/{service}/{model}                 Note: a model that no slot may take
     evictions/{service}/{model}              Note: a warm model to let go of, written under a short lease
     history/{service}/{slot}/{generation}    HistoryEntry, written once: what was wanted, by whom and why
-    audit/{when}-{who}                       AuditEntry: every change that came through the API, and every one noticed
+    audit/{when}-{token}                     AuditEntry: every change that came through the API, and every one noticed
     observed/{service}/{instance}            HostStatus of a host, under its lease
 """
 
@@ -24,6 +24,8 @@ PREFIX = "/talkmesh/v1/"
 SERVICES = ("asr", "llm", "tts", "animation", "render")
 STABLE = "stable"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+KINDS = ("budgets", "evictions", "models", "slots", "vetoes")
+"""Of the keys that tell hosts what is wanted of them."""
 Cause = Literal["human", "guardrail", "crash loop"]
 
 
@@ -110,9 +112,9 @@ def history_key(service: str, slot: str, generation: int) -> str:
     return f"{PREFIX}history/{service}/{slot}/{generation:020d}"
 
 
-def audit_key(at_ms: int, who: str) -> str:
-    """Sorts by time; `who` tells apart what happened in the same millisecond."""
-    return f"{PREFIX}audit/{at_ms:015d}-{who}"
+def audit_key(at_ms: int, token: str) -> str:
+    """Sorts by time; `token` tells apart what happened in the same millisecond."""
+    return f"{PREFIX}audit/{at_ms:015d}-{token}"
 
 
 def observed_key(service: str, instance: str) -> str:
@@ -160,7 +162,6 @@ def place(key: str) -> Place | None:
     """What a key is about; None if it is none of the kinds that hosts follow."""
     kind, _, rest = key.removeprefix(PREFIX).partition("/")
     service, _, name = rest.partition("/")
-    named = kind in ("models", "slots", "vetoes", "evictions")
-    if kind not in ("models", "slots", "vetoes", "evictions", "budgets") or bool(name) != named:
+    if kind not in KINDS or bool(name) != (kind != "budgets"):
         return None
     return Place(kind, service, name)

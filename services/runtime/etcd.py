@@ -21,11 +21,13 @@ from services.runtime.etcd_types import (
     Event,
     Get,
     Heard,
+    Keys,
     KeyValue,
     Listing,
     Operation,
     Put,
     Snapshot,
+    Span,
     Status,
     Transaction,
     absent,
@@ -59,12 +61,14 @@ __all__ = [
     "Get",
     "Heard",
     "KeyValue",
+    "Keys",
     "Lease",
     "Listing",
     "Operation",
     "Pace",
     "Put",
     "Snapshot",
+    "Span",
     "Status",
     "Transaction",
     "absent",
@@ -95,9 +99,12 @@ class Etcd:
         found = await self._range(key, prefix=False)
         return found.kvs[0] if found.kvs else None
 
-    async def list(self, prefix: str, keys_only: bool = False) -> Listing:
-        """Everything below a prefix, as the majority of etcd has it; `keys_only` leaves the values empty."""
-        return await self._range(prefix, prefix=True, keys_only=keys_only)
+    async def list(self, keys: Keys, keys_only: bool = False, limit: int = 0) -> Listing:
+        """Everything below a prefix or in a span, as the majority of etcd has it.
+
+        `keys_only` leaves the values empty. `limit`: only the first so many; 0 is all of them.
+        """
+        return await self._range(keys, prefix=True, keys_only=keys_only, limit=limit)
 
     async def put(self, key: str, value: str, lease: int = 0) -> int:
         """Returns the revision. `lease`: the id of one, with which the key goes."""
@@ -105,8 +112,8 @@ class Etcd:
         response = await self._members.write(lambda member: member.kv.Put, request, f"put of {key!r}")
         return response.header.revision
 
-    async def delete(self, key: str, prefix: bool = False) -> int:
-        """Delete a key, or everything below it as a prefix. Returns how many keys there were."""
+    async def delete(self, key: Keys, prefix: bool = False) -> int:
+        """Delete a key, everything below it as a prefix, or a span. Returns how many keys there were."""
         start, end = range_of(key, prefix)
         request = rpc_pb2.DeleteRangeRequest(key=start, range_end=end)
         response = await self._members.write(lambda member: member.kv.DeleteRange, request, f"deletion of {key!r}")
@@ -136,15 +143,16 @@ class Etcd:
         """A lease, kept alive until it is left and then revoked, if etcd can be reached: keys put with its id go then."""
         return kept(self._members, ttl_s)
 
-    def watch(self, prefix: str, pace: Pace = Pace()) -> AsyncIterator[Heard]:  # noqa: B008  frozen
-        """Everything that happens below a prefix: a Snapshot first, then Changes, each event once and in order.
+    def watch(self, *keys: Keys, pace: Pace = Pace()) -> AsyncIterator[Heard]:  # noqa: B008  frozen
+        """Everything that happens below prefixes and in spans: a Snapshot first, then Changes, each event once and in order.
 
+        All of them are one watch: what was done together is told together, and all has one order. They must not overlap.
         Ends when it is no longer iterated, and not before: it goes on through restarts, compactions, frozen servers and
         changes of the leader. A second Snapshot replaces all that was heard before. Away says once an outage that what was
         heard may be out of date (also when access was taken away), Back that everything missed has been delivered. Away
         comes first when etcd is not there at the start.
         """
-        return watched(self._members, prefix, pace)
+        return watched(self._members, keys, pace)
 
     async def status(self) -> Status:
         """How the member is that answers."""
@@ -184,12 +192,12 @@ class Etcd:
         request = rpc_pb2.DefragmentRequest()
         await self._members.write(lambda member: member.maintenance.Defragment, request, "defragmentation")
 
-    async def _range(self, key: str, prefix: bool, keys_only: bool = False) -> Listing:
+    async def _range(self, key: Keys, prefix: bool, keys_only: bool = False, limit: int = 0) -> Listing:
         start, end = range_of(key, prefix)
-        request = rpc_pb2.RangeRequest(key=start, range_end=end, keys_only=keys_only)
+        request = rpc_pb2.RangeRequest(key=start, range_end=end, keys_only=keys_only, limit=limit)
         what = f"{'list' if prefix else 'get'} of {key!r}"
         response = await self._members.read(lambda member: member.kv.Range, request, what)
-        return Listing(response.header.revision, key_values(response.kvs))
+        return Listing(response.header.revision, key_values(response.kvs), response.count)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What a watch has delivered so far, and whether that is what etcd has."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
 
 from services.runtime.etcd_types import Changes, Event, Listing, Snapshot
@@ -9,10 +9,12 @@ from services.runtime.etcdpb import kv_pb2
 
 
 class Mirror:
-    """The keys below a prefix, as whoever follows the watch knows them."""
+    """The keys that are followed, as whoever follows the watch knows them."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, concerns: Callable[[bytes], bool] = lambda _: True) -> None:
+        """`concerns`: whether a key is one of them; all that is told of others is passed over."""
         self.revision = listing.revision
+        self._concerns = concerns
         self._kvs = {kv.key: kv for kv in listing.kvs}
         self._deleted: dict[str, int] = {}
 
@@ -20,17 +22,17 @@ class Mirror:
         return Snapshot(self.revision, MappingProxyType(dict(self._kvs)))
 
     def apply(self, sent: Iterable[kv_pb2.Event]) -> Changes | None:
-        """Take in the events of one message; None if all of them were known.
+        """Take in the events of one message; None if all of them were known, or concern nobody.
 
         The revision goes no further than the last event: the one in the message's header may be that of events which are
         still to come.
         """
         before = self.revision
-        events = tuple(self._applied(each) for each in sent if each.kv.mod_revision > before)
-        if not events:
-            return None
-        self.revision = events[-1].kv.mod_revision
-        return Changes(self.revision, events)
+        new = [each for each in sent if each.kv.mod_revision > before]
+        if new:
+            self.revision = new[-1].kv.mod_revision
+        events = tuple(self._applied(each) for each in new if self._concerns(each.kv.key))
+        return Changes(events[-1].kv.mod_revision, events) if events else None
 
     def _applied(self, sent: kv_pb2.Event) -> Event:
         # The value before is known here, so etcd need not send it.

@@ -102,11 +102,25 @@ class KeyValue:
 
 
 @dataclass(frozen=True)
+class Span:
+    """The keys from `start` up to `end`, which is not one of them, in the order of their bytes."""
+
+    start: str
+    end: str
+
+
+Keys = str | Span
+"""Everything below a prefix, or a span."""
+
+
+@dataclass(frozen=True)
 class Listing:
-    """Everything below a prefix at one revision, ordered by key."""
+    """What was asked for at one revision, ordered by key."""
 
     revision: int
     kvs: tuple[KeyValue, ...]
+    count: int = 0
+    """How many keys there are, of which a limit may have left some out."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The whole prefix at a revision: it replaces everything that was heard before."""
+    """All that is followed at a revision: it replaces everything that was heard before."""
 
     revision: int
     kvs: Mapping[str, KeyValue]
@@ -201,13 +215,13 @@ class Put:
 
 @dataclass(frozen=True)
 class Delete:
-    key: str
+    key: Keys
     prefix: bool = False
 
 
 @dataclass(frozen=True)
 class Get:
-    key: str
+    key: Keys
     prefix: bool = False
 
 

@@ -1,25 +1,26 @@
-"""Following a prefix of etcd for ever.
+"""Following ranges of etcd's keys for ever.
 
 The rules, each of which stands against something that was seen to go wrong:
 - The first revision is that of a listing; the next one is the last event's plus one, never that of a message's header,
   which runs ahead of the events while the watch catches up.
 - A message is handed on as a whole: it never splits a transaction.
 - A stream that is silent may be dead (frozen server, lost network) or deaf (a member without a majority): every few seconds
-  it is asked for a sign of life, and the majority for the prefix's size, which also notices access that was taken away.
+  it is asked for a sign of life, and the majority for the number of keys, which also notices access that was taken away.
 - Everything is listed again at the start of each stream, which tells when the watch has caught up, and once a minute; if the
   listing and what was delivered do not come to agree, the listing is delivered. The same after a compaction that took away
   what was missed, and when etcd has lost its past (a backup was restored).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.runtime.etcd_members import Members
 from services.runtime.etcd_mirror import Mirror
+from services.runtime.etcd_ranges import Ranges
 from services.runtime.etcd_streams import Broken, Stream
-from services.runtime.etcd_types import Away, Back, Changes, EtcdAway, EtcdRefused, Heard, Listing, Snapshot
-from services.runtime.etcd_wire import is_about_access, key_values, range_of
+from services.runtime.etcd_types import Away, Back, Changes, EtcdAway, EtcdRefused, Heard, Keys, Snapshot
+from services.runtime.etcd_wire import is_about_access
 from services.runtime.etcdpb import rpc_pb2
 
 PAUSES_S = (0.1, 2.0)
@@ -75,9 +76,9 @@ class Outbox:
 class Watching:
     """One watch, through all its streams."""
 
-    def __init__(self, members: Members, prefix: str, pace: Pace, outbox: Outbox) -> None:
+    def __init__(self, members: Members, ranges: Ranges, pace: Pace, outbox: Outbox) -> None:
         self._members = members
-        self._prefix = prefix
+        self._ranges = ranges
         self._pace = pace
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ class Watching:
     async def _follow(self) -> None:
         """One stream, from its beginning to its end. Raises Broken, EtcdAway or EtcdRefused, alone or in a group."""
         if self._mirror is None:
-            self._mirror = Mirror(await self._listing())
+            self._mirror = Mirror(await self._ranges.listed(self._members), self._ranges.hold)
             self._outbox.tell(self._mirror.snapshot())
         member = await self._members.ready()
         metadata = (*await self._members.metadata(member), ("hasleader", "true"))
@@ -125,7 +126,7 @@ class Watching:
             stream.cancel()
 
     async def _open(self, stream: Watch, mirror: Mirror) -> None:
-        key, end = range_of(self._prefix, prefix=True)
+        key, end = self._ranges.hull
         create = rpc_pb2.WatchCreateRequest(
             key=key, range_end=end, start_revision=mirror.revision + 1, progress_notify=True
         )
@@ -172,7 +173,7 @@ class Watching:
                 listed_at = self._loop.time()
                 await self._compare(mirror)
             else:
-                await self._range(count_only=True)
+                await self._ranges.counted(self._members)
 
     async def _ask_for_life(self, stream: Watch) -> None:
         asked_at = self._loop.time()
@@ -187,7 +188,7 @@ class Watching:
     async def _compare(self, mirror: Mirror) -> None:
         """Return when everything that etcd has now has been delivered. Raises Broken when that does not come to be."""
         known = mirror.revision
-        listing = await self._listing()
+        listing = await self._ranges.listed(self._members)
         # The majority never goes back: if it has, it is not the etcd that it was.
         wrong = listing.revision < known
         while not wrong and not mirror.agrees(listing):
@@ -204,15 +205,6 @@ class Watching:
         while mirror.revision == revision and self._loop.time() < deadline:
             await asyncio.sleep(LOOK_S)
         return mirror.revision != revision
-
-    async def _listing(self) -> Listing:
-        response = await self._range()
-        return Listing(response.header.revision, key_values(response.kvs))
-
-    async def _range(self, count_only: bool = False) -> rpc_pb2.RangeResponse:
-        key, end = range_of(self._prefix, prefix=True)
-        request = rpc_pb2.RangeRequest(key=key, range_end=end, count_only=count_only)
-        return await self._members.read(lambda member: member.kv.Range, request, f"watch of {self._prefix!r}")
 
     def _lost(self, error: BaseException) -> None:
         """Tell Away, unless etcd is back before its time."""
@@ -242,10 +234,10 @@ def first(error: BaseException) -> BaseException:
     return error
 
 
-async def watched(members: Members, prefix: str, pace: Pace) -> AsyncIterator[Heard]:
+async def watched(members: Members, keys: Sequence[Keys], pace: Pace) -> AsyncIterator[Heard]:
     """What `Etcd.watch` yields."""
-    outbox = Outbox()
-    watching = asyncio.create_task(Watching(members, prefix, pace, outbox).run())
+    outbox, ranges = Outbox(), Ranges(*keys)
+    watching = asyncio.create_task(Watching(members, ranges, pace, outbox).run())
     watching.add_done_callback(lambda task: outbox.tell(ended(task)))
     try:
         while True:

@@ -12,9 +12,11 @@ from services.runtime.etcd_types import (
     EtcdRefused,
     Event,
     Get,
+    Keys,
     KeyValue,
     Operation,
     Put,
+    Span,
 )
 from services.runtime.etcdpb import kv_pb2, rpc_pb2
 
@@ -50,8 +52,10 @@ REFUSALS = (
 TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
-def range_of(key: str, prefix: bool) -> tuple[bytes, bytes]:
-    """etcd's key and range_end of one key, or of everything below a prefix; the prefix "" is everything there is."""
+def range_of(key: Keys, prefix: bool) -> tuple[bytes, bytes]:
+    """etcd's key and range_end of a span, of one key, or of everything below a prefix; the prefix "" is all there is."""
+    if isinstance(key, Span):
+        return key.start.encode(), key.end.encode()
     start = key.encode()
     if not prefix:
         return start, b""

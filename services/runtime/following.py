@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from services.runtime import state
 from services.runtime.controller import Controller
-from services.runtime.desired import PREFIX, STABLE
+from services.runtime.desired import KINDS, PREFIX, STABLE
 from services.runtime.etcd import Away, Back, Changes, Etcd, Event, Heard, KeyValue, Snapshot
 from services.runtime.interface import Interface, from_proto
 from services.runtime.recording import Recorder
@@ -19,6 +19,8 @@ from services.runtime.wanted import Desired, Problem
 from talkmesh.model.v1 import model_pb2
 
 OBSERVED = f"{PREFIX}observed/"
+# What is not among them, such as the history, comes to no host's memory.
+FOLLOWED = (*(f"{PREFIX}{kind}/" for kind in KINDS), OBSERVED)
 FIRST_ANSWER_S = 2.0
 SAVE_INTERVAL_S = 60.0
 LOOK_S = 0.5
@@ -100,7 +102,7 @@ class Following:
             tasks.create_task(self._boot_without())
             if self._path:
                 tasks.create_task(self._keep_saved(self._path))
-            async for heard in self._etcd.watch(PREFIX):
+            async for heard in self._etcd.watch(*FOLLOWED):
                 self._take(heard)
 
     def _take(self, heard: Heard) -> None:

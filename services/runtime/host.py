@@ -19,9 +19,10 @@ from services.runtime.engine import ModelSpec, Service
 from services.runtime.engine_process import service_in
 from services.runtime.errors import DomainError, LoadFailed, NotFound
 from services.runtime.etcd import Etcd, connected
+from services.runtime.exposition import exposed
 from services.runtime.following import Following, Neighbourhood
 from services.runtime.forwarding import Forwarder
-from services.runtime.metering import Meter, StateCollector, exposed
+from services.runtime.metering import Meter, StateCollector
 from services.runtime.reporting import ModelServicer, Report, announce
 from services.runtime.serve import HealthReport, PortTaken, listening, two_stage_exit
 from services.runtime.settings import ServiceSettings, chosen, read_catalog, service_settings
@@ -66,7 +67,7 @@ async def host(service: Service, settings: ServiceSettings) -> None:
     async with (
         two_stage_exit() as drain,
         controller.running(),
-        within(figures),
+        figures,
         listening(settings.listen, names, attach, settings.grace_s) as (port, health),
         keeping(report_health(controller, health)),
         AsyncExitStack() as stack,
@@ -121,13 +122,6 @@ async def keeping(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             yield
         finally:
             task.cancel()
-
-
-@contextlib.asynccontextmanager
-async def within(context: contextlib.AbstractContextManager[object]) -> AsyncIterator[None]:
-    """A context manager among asynchronous ones."""
-    with context:
-        yield
 
 
 def run(service: Service, settings: ServiceSettings) -> None:

@@ -1,22 +1,17 @@
 """What a host counts and measures, for Prometheus. Labels are few: the service is the process, models are few."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-
-from services.runtime.serve import PortTaken
 
 if TYPE_CHECKING:
     from services.runtime.controller import Controller
     from services.runtime.resident import Phase
 
 FORWARDING_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
-log = logging.getLogger(__name__)
 PHASE_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -94,25 +89,3 @@ class StateCollector(Collector):
         )
         lag.add_metric([service], self._stale_s())
         return (streams, resident, used, generation, lag)
-
-
-@contextmanager
-def exposed(address: str, registry: CollectorRegistry, *collectors: Collector) -> Iterator[int]:
-    """`/metrics` on "host:port" for the time of the body, nothing for ""; yields the port. Raises PortTaken."""
-    for collector in collectors:
-        registry.register(collector)
-    if not address:
-        yield 0
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), addr=host, registry=registry)
-    except (OSError, ValueError) as error:
-        raise PortTaken(f"cannot serve metrics on {address}: {error}") from error
-    log.info("metrics on http://%s:%d/metrics", host, server.server_port)
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

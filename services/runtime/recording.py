@@ -1,18 +1,16 @@
 """What becomes of a slot is written down: also what comes by a bare put, and what a host does by itself."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterable, Sequence
 
 from services.runtime.controller import Reverted
 from services.runtime.desired import (
-    AuditEntry,
     HistoryEntry,
     SlotWish,
-    audit_key,
     generation_of,
     history_key,
     parsed,
@@ -20,10 +18,17 @@ from services.runtime.desired import (
     slot_key,
 )
 from services.runtime.errors import DomainError, InvalidInput, Unavailable
-from services.runtime.etcd import Etcd, Event, KeyValue, Put, absent, mod_revision_is
+from services.runtime.etcd import Etcd, Event, KeyValue, Put, Span, absent, mod_revision_is
+from services.runtime.records import now_ms, slot_records
+from services.runtime.trimming import HISTORY_KEPT, trim_audit, trim_history
 
 RETRY_S = 1.0
 WAITING = 1000
+TRIM_S = 3600.0
+TRIM_AFTER = 25
+"""Generations, or TRIM_S seconds."""
+NEVER = 2**63
+"""A generation that no slot comes to."""
 log = logging.getLogger(__name__)
 
 
@@ -35,19 +40,17 @@ class Recorder:
         self._service = service
         self._who = f"{socket.gethostname()}-{os.getpid()}"
         self._work: asyncio.Queue[Event | Reverted] = asyncio.Queue(WAITING)
+        self._worked = 0
+        self._many = asyncio.Event()
 
     def found(self, kvs: Iterable[KeyValue]) -> None:
         """A whole listing: generations of slots that nobody has written down are, now."""
-        listed = {kv.key: kv for kv in kvs}
-        for kv in listed.values():
-            if self._is_slot(kv.key) and self._history_key(kv) not in listed:
-                self._later(Event(kv))
+        self.seen([Event(kv) for kv in kvs])
 
     def seen(self, events: Sequence[Event]) -> None:
-        """Changes that were made together. What came through the API has brought its history along."""
-        written = {event.kv.key for event in events}
+        """Changes: generations that nobody has written down are, soon."""
         for event in events:
-            if self._is_slot(event.kv.key) and not event.deleted and self._history_key(event.kv) not in written:
+            if self._is_slot(event.kv.key) and not event.deleted:
                 self._later(event)
 
     def revert(self, reverted: Reverted) -> None:
@@ -56,6 +59,11 @@ class Recorder:
 
     async def run(self) -> None:
         """Write until cancelled. What etcd cannot take now is tried again; what it refuses is logged."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write())
+            tasks.create_task(self._trim())
+
+    async def _write(self) -> None:
         while True:
             work = await self._work.get()
             try:
@@ -65,6 +73,9 @@ class Recorder:
                 self._later(work)
             except DomainError as error:
                 log.error("history could not be written: %s", error)
+            self._worked += 1
+            if self._worked % TRIM_AFTER == 0:
+                self._many.set()
 
     def _later(self, work: Event | Reverted) -> None:
         try:
@@ -76,79 +87,70 @@ class Recorder:
         where = place(key)
         return where is not None and (where.kind, where.service) == ("slots", self._service)
 
-    def _history_key(self, kv: KeyValue) -> str:
-        where = place(kv.key)
-        assert where
-        return history_key(self._service, where.name, generation_of(kv.create_revision, kv.version))
-
     async def _note(self, event: Event) -> None:
-        """Write down a generation that came by a bare put."""
+        """Write down a generation that came by a bare put; what came through the API has brought its history along."""
         kv, before = event.kv, event.previous
         where = place(kv.key)
         assert where
+        generation = generation_of(kv.create_revision, kv.version)
+        if await self._is_past(where.name, generation):
+            return
         try:
             wish = parsed(SlotWish, kv.value)
         except InvalidInput as error:
             wish = SlotWish(actor="etcd", reason=f"could not be read: {error}")
-        generation, at_ms = generation_of(kv.create_revision, kv.version), now_ms()
         entry = HistoryEntry(
             wish=wish,
             generation=generation,
             model_before=model_of(before),
             generation_before=generation_of(before.create_revision, before.version) if before else 0,
-            at_ms=at_ms,
+            at_ms=now_ms(),
             via="etcd",
         )
-        audit = AuditEntry(
-            action="put slot",
-            service=self._service,
-            subject=f"{where.name}: {wish.model}",
-            actor=wish.actor or "unknown, by etcd",
-            reason=wish.reason,
-            generation=generation,
-            at_ms=at_ms,
-        )
-        key = history_key(self._service, where.name, generation)
-        await self._etcd.transact(
-            [absent(key)],
-            [Put(key, entry.model_dump_json()), Put(audit_key(at_ms, self._who), audit.model_dump_json())],
-        )
+        history, audit = slot_records("put slot", self._service, where.name, entry)
+        await self._etcd.transact([absent(history.key)], [history, audit])
+
+    async def _is_past(self, slot: str, generation: int) -> bool:
+        """Whether a generation is written down, or so old that it would not stay.
+
+        To ask costs etcd less than an attempt, which goes to the disks of its members even when it fails.
+        """
+        key = history_key(self._service, slot, generation)
+        since = await self._etcd.list(Span(key, history_key(self._service, slot, NEVER)), keys_only=True, limit=1)
+        return since.count >= HISTORY_KEPT or any(kv.key == key for kv in since.kvs)
 
     async def _propose(self, reverted: Reverted) -> None:
         """Want what was good, unless somebody has wanted something else since."""
-        key = slot_key(self._service, reverted.slot)
+        key, bad = slot_key(self._service, reverted.slot), reverted.bad
         current = await self._etcd.get(key)
-        if current is None or generation_of(current.create_revision, current.version) != reverted.bad.generation:
+        if current is None or generation_of(current.create_revision, current.version) != bad.generation:
             return
-        bad, generation, at_ms = reverted.bad, reverted.bad.generation + 1, now_ms()
         wish = reverted.good.model_copy(
             update={"actor": f"host {self._who}", "reason": reverted.reason, "cause": "crash loop"}
         )
         entry = HistoryEntry(
             wish=wish,
-            generation=generation,
+            generation=bad.generation + 1,
             model_before=bad.wish.model,
             generation_before=bad.generation,
-            at_ms=at_ms,
+            at_ms=now_ms(),
             via="host",
         )
-        audit = AuditEntry(
-            action="revert slot",
-            service=self._service,
-            subject=f"{reverted.slot}: {wish.model}",
-            actor=wish.actor,
-            reason=wish.reason,
-            generation=generation,
-            at_ms=at_ms,
-        )
-        await self._etcd.transact(
-            [mod_revision_is(key, current.mod_revision)],
-            [
-                Put(key, wish.model_dump_json()),
-                Put(history_key(self._service, reverted.slot, generation), entry.model_dump_json()),
-                Put(audit_key(at_ms, self._who), audit.model_dump_json()),
-            ],
-        )
+        put = Put(key, wish.model_dump_json(exclude_none=True))
+        records = slot_records("revert slot", self._service, reverted.slot, entry)
+        await self._etcd.transact([mod_revision_is(key, current.mod_revision)], [put, *records])
+
+    async def _trim(self) -> None:
+        """Now and then, take away old records until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._many.wait(), TRIM_S)
+            self._many.clear()
+            try:
+                await trim_history(self._etcd, self._service)
+                await trim_audit(self._etcd)
+            except DomainError as error:
+                log.warning("old records stay for now: %s", error)
 
 
 def model_of(kv: KeyValue | None) -> str:
@@ -157,8 +159,3 @@ def model_of(kv: KeyValue | None) -> str:
         return parsed(SlotWish, kv.value).model if kv else ""
     except InvalidInput:
         return ""
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return int(time.time() * 1000)

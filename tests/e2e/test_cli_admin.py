@@ -30,7 +30,7 @@ WITHIN_S = 30.0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    async with running_etcd(tmp_path_factory.mktemp("cli") / "etcd") as server:
+    async with running_etcd(tmp_path_factory.mktemp("cli") / "etcd", sync=False) as server:
         yield server.endpoint
 
 

@@ -12,6 +12,7 @@ from services.runtime.etcd import (
     Get,
     KeyValue,
     Put,
+    Span,
     absent,
     connected,
     create_revision_is,
@@ -45,6 +46,20 @@ async def test_keys_are_put_read_listed_and_deleted(client: Etcd) -> None:
     assert await client.delete("/a/x") == 0
     assert await client.delete("/", prefix=True) == 2
     assert (await client.list("")).kvs == ()
+
+
+async def test_a_span_ends_before_its_end_and_a_limit_tells_how_many_there_are(client: Etcd) -> None:
+    for key in ("/a/1", "/a/2", "/a/3", "/b/1", "/c"):
+        await client.put(key, "")
+    span = Span("/a/2", "/b/1")
+    assert [kv.key for kv in (await client.list(span)).kvs] == ["/a/2", "/a/3"]
+    limited = await client.list("/", keys_only=True, limit=2)
+    assert ([kv.key for kv in limited.kvs], limited.count) == (["/a/1", "/a/2"], 5)
+    found = await client.transact([], [Get(span)])
+    assert [kv.key for kv in found.results[0]] == ["/a/2", "/a/3"]
+    assert await client.delete(span) == 2
+    await client.transact([], [Delete(Span("/b", "/d"))])
+    assert [kv.key for kv in (await client.list("")).kvs] == ["/a/1"]
 
 
 async def test_conditions_decide_which_branch_of_a_transaction_is_taken(client: Etcd) -> None:

@@ -13,13 +13,16 @@ from services.runtime.etcd import (
     Delete,
     Etcd,
     EtcdAway,
+    Operation,
     Pace,
     Put,
     Snapshot,
+    Span,
     connected,
     etcd_settings,
 )
 from services.runtime.etcd_members import reached
+from services.runtime.etcd_ranges import Ranges
 from services.runtime.etcd_watch import BACKLOG, Outbox, Watching
 from services.runtime.etcdpb import rpc_pb2
 from tests.fakes.etcd import Ear, listening, stubs, wipe, wired
@@ -63,6 +66,43 @@ async def test_a_snapshot_comes_first_then_whole_transactions_with_what_was_ther
         assert ear.events[2].kv.mod_revision == revision + 1
         assert ear.values == {"/a/y": "5"}
         assert ear.count(Away) == ear.count(Back) == 0
+
+
+async def test_ranges_are_one_watch_that_passes_over_what_lies_between(client: Etcd) -> None:
+    for key in ("/a", "/b/x", "/d/x", "/f", "/g"):
+        await client.put(key, "0")
+    async with listening(client, ("/b/", Span("/d/x", "/f"))) as ear:
+        assert set(ear.values) == {"/b/x", "/d/x"}
+        for key in ("/a", "/c", "/d/", "/f", "/g"):
+            await client.put(key, "no")
+        together: list[Operation] = [Put("/e", "1"), Put("/c", "no"), Put("/b/y", "1"), Delete("/d/x")]
+        revision = (await client.transact([], together)).revision
+        await client.put("/f", "no")
+        await client.put("/b/y", "2")
+        await ear.hears(lambda ear: len(ear.events) == 4)
+        whole = next(heard for heard in ear.heard if isinstance(heard, Changes))
+        assert [event.kv.key for event in whole.events[:3]] == ["/e", "/b/y", "/d/x"]
+        assert {event.kv.mod_revision for event in whole.events[:3]} == {revision}
+        assert puts(ear)[3] == "2"
+        assert set(ear.values) == {"/b/x", "/b/y", "/e"}
+
+
+async def test_ranges_are_caught_up_with_and_compared_as_one(etcd: LocalEtcd, client: Etcd) -> None:
+    keys = ("/a/", "/c/")
+    async with wired(etcd) as wire, connected(etcd_settings(wire.endpoint)) as far, listening(far, keys, QUICK) as ear:
+        for n in range(300):
+            await client.put(f"/b/{n}", "passed over")
+        await asyncio.sleep(3 * QUICK.listing_s)
+        wire.dumb = True
+        await ear.hears(lambda ear: ear.stale)
+        await client.put("/c/x", "1")
+        await client.compact(await client.put("/b/0", "again"))
+        wire.dumb = False
+        wire.cut()
+        await ear.hears(lambda ear: ear.count(Back) == 1)
+        await client.put("/a/x", "2")
+        await ear.hears(lambda ear: ear.values == {"/a/x": "2", "/c/x": "1"})
+        assert ear.count(Snapshot) == 2, "agreement brings no snapshot, a compaction does"
 
 
 async def test_bytes_that_are_no_utf8_pass_through_a_watch(etcd: LocalEtcd, client: Etcd) -> None:
@@ -168,7 +208,7 @@ async def test_a_difference_that_no_event_explains_is_found_by_listing(etcd: Loc
     await client.put("/a/y", "1")
     outbox, ear = Outbox(), Ear()
     async with reached(etcd_settings(etcd.endpoint)) as members:
-        watching = Watching(members, "/a/", QUICK, outbox)
+        watching = Watching(members, Ranges("/a/"), QUICK, outbox)
         running = asyncio.create_task(watching.run())
         ear.take(await outbox.take())
         # As if the deletion of one key, and the making of another, had never been told.

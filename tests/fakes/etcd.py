@@ -20,9 +20,11 @@ from services.runtime.etcd import (
     Etcd,
     Event,
     Heard,
+    Keys,
     KeyValue,
     Pace,
     Snapshot,
+    Span,
     connected,
     etcd_settings,
 )
@@ -36,7 +38,7 @@ PATIENCE_S = 20.0
 async def etcd_server(tls: Tls | None = None, extra: Sequence[str] = ()) -> AsyncIterator[LocalEtcd]:
     """An etcd with a folder of its own; both are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tm-etcd-") as folder:
-        async with running_etcd(Path(folder) / "data", tls=tls, extra=extra) as server:
+        async with running_etcd(Path(folder) / "data", tls=tls, extra=extra, sync=False) as server:
             yield server
 
 
@@ -66,6 +68,7 @@ async def etcd_cluster(size: int = 3) -> AsyncIterator[list[LocalEtcd]]:
                 folder / f"m{n}.log",
                 each,
                 extra=("--name", f"m{n}", "--initial-cluster", everybody, "--election-timeout", "500"),
+                sync=False,
             )
             for n, each in enumerate(ports)
         ]
@@ -130,12 +133,14 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(client: Etcd, prefix: str, pace: Pace | None = None, first: bool = True) -> AsyncIterator[Ear]:
+async def listening(
+    client: Etcd, keys: Keys | Sequence[Keys], pace: Pace | None = None, first: bool = True
+) -> AsyncIterator[Ear]:
     """An ear at a watch; with `first`, once it has heard the first snapshot."""
-    ear = Ear()
+    ear, every = Ear(), [keys] if isinstance(keys, str | Span) else keys
 
     async def listen() -> None:
-        async for heard in client.watch(prefix, pace or Pace()):
+        async for heard in client.watch(*every, pace=pace or Pace()):
             ear.take(heard)
 
     listener = asyncio.create_task(listen())

@@ -149,7 +149,7 @@ async def stage(
     try:
         async with AsyncExitStack() as stack:
             extra = ("--quota-backend-bytes", str(quota_bytes)) if quota_bytes else ()
-            server = await stack.enter_async_context(running_etcd(folder / "etcd", extra=extra))
+            server = await stack.enter_async_context(running_etcd(folder / "etcd", extra=extra, sync=False))
             etcd = await stack.enter_async_context(connected(etcd_settings(server.endpoint)))
             made = Stage(server, etcd, folder)
             for name, entry in (catalog or {name: {} for name in PARROTS}).items():

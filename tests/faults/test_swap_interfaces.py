@@ -76,7 +76,10 @@ async def refused(etcd: Etcd, model: str) -> str:
 async def voice() -> AsyncIterator[Etcd]:
     """The real TTS service, serving heart by an etcd; yields a client of that."""
     with tempfile.TemporaryDirectory() as name:
-        async with running_etcd(Path(name) / "etcd") as server, connected(etcd_settings(server.endpoint)) as etcd:
+        async with (
+            running_etcd(Path(name) / "etcd", sync=False) as server,
+            connected(etcd_settings(server.endpoint)) as etcd,
+        ):
             await etcd.put(model_key("tts", "heart"), json.dumps(entry("heart")))
             await etcd.put(slot_key("tts"), '{"model": "heart"}')
             address = f"127.0.0.1:{free_port()}"

@@ -18,6 +18,7 @@ from services.runtime import desired
 from services.runtime.desired import AuditEntry, HistoryEntry, SlotWish
 from services.runtime.errors import DomainError, InvalidInput, NotFound, Outrun, Refused, Unavailable
 from services.runtime.etcd import Etcd, KeyValue, connected, etcd_settings
+from services.runtime.trimming import trim_history
 from talkmesh import TalkmeshError
 from talkmesh.control import Admin
 from talkmesh.mesh import Mesh
@@ -31,7 +32,7 @@ WITHIN_S = 20.0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The address of an etcd that all tests share which leave it running."""
-    async with running_etcd(tmp_path_factory.mktemp("admin") / "etcd") as server:
+    async with running_etcd(tmp_path_factory.mktemp("admin") / "etcd", sync=False) as server:
         yield server.endpoint
 
 
@@ -47,7 +48,7 @@ async def etcd(server: str) -> AsyncIterator[Etcd]:
 @pytest.fixture
 async def mortal(tmp_path: Path) -> AsyncIterator[LocalEtcd]:
     """An etcd of one's own, to be killed."""
-    async with running_etcd(tmp_path / "etcd") as server:
+    async with running_etcd(tmp_path / "etcd", sync=False) as server:
         yield server
 
 
@@ -104,7 +105,7 @@ async def test_slot_history_and_audit_are_written_at_once(etcd: Etcd) -> None:
     assert (await audit(etcd))[0].model_dump(exclude={"at_ms"}) == {
         "action": "set slot",
         "service": "tts",
-        "subject": "stable",
+        "subject": "stable: joe",
         "actor": "ann",
         "reason": "warmer",
         "generation": change.entry.generation,
@@ -311,6 +312,18 @@ async def test_rollback_passes_over_what_may_not_be_had(etcd: Etcd) -> None:
     await etcd.delete(desired.model_key("tts", "joe"))
     with pytest.raises(NotFound, match=r"earlier usable model.*joe \(vetoed or gone\).*heart \(vetoed or gone\)"):
         await control.roll_back("tts")
+
+
+async def test_rollback_finds_the_same_after_old_records_are_gone(etcd: Etcd) -> None:
+    control = Control(etcd)
+    for model in ("ann", "heart", *["joe"] * 12):
+        await control.set_slot("tts", model)
+    await trim_history(etcd, "tts", keep=4)
+    assert len(await history(etcd)) == 6
+    assert (await control.roll_back("tts")).entry.wish.model == "heart"
+    await control.set_slot("tts", "joe")
+    await control.set_veto("tts", "heart", True)
+    assert (await control.roll_back("tts")).entry.wish.model == "ann"
 
 
 async def test_rollback_without_a_past_is_refused(etcd: Etcd) -> None:

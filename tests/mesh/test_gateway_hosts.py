@@ -72,11 +72,18 @@ class Gateway:
     log: list[str] = field(default_factory=list)
 
     async def at(self, what: str) -> str:
-        """The address that a line of the log ends with."""
+        """The address, or that in the URL, that a line of the log ends with."""
 
         async def said() -> str:
             assert self.process.returncode is None, "".join(self.log)
-            return next((found[1] for line in self.log if (found := re.search(rf"{what} (\S+:\d+)$", line))), "")
+            return next(
+                (
+                    found[1]
+                    for line in self.log
+                    if (found := re.search(rf"{what} (?:http://)?(\S+:\d+)(?:/\S*)?$", line))
+                ),
+                "",
+            )
 
         await until(said, START_S)
         return await said()
@@ -293,7 +300,7 @@ async def test_a_metrics_port_that_is_taken_ends_the_gateway_with_the_reason() -
         )
         _, log = await asyncio.wait_for(process.communicate(), WITHIN_S)
         assert process.returncode == 2
-        assert f"cannot listen on {taken}" in log.decode()
+        assert f"cannot serve metrics on {taken}" in log.decode()
 
 
 # --- etcd -----------------------------------------------------------------------------------------------------------

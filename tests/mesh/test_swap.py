@@ -10,10 +10,12 @@ import psutil
 import pytest
 from google.rpc import error_details_pb2
 
-from services.runtime.desired import PREFIX, budget_key, eviction_key, model_key, veto_key
+from services.runtime.desired import PREFIX, budget_key, eviction_key, history_key, model_key, veto_key
+from services.runtime.recording import TRIM_AFTER
+from services.runtime.trimming import HISTORY_KEPT
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from tests.fakes.hosts import detail, gone, until
-from tests.fakes.swapping import SERVICE, stage
+from tests.fakes.swapping import SERVICE, Stage, stage
 
 pytestmark = pytest.mark.mesh
 PUTS = 300
@@ -258,8 +260,33 @@ async def test_a_put_every_100_ms_ends_on_the_last() -> None:
         await made.serves(last, generation)
         assert await made.served_by() == last
         history = await made.history()
-        assert [entry.generation for entry in history] == list(range(generation - PUTS, generation + 1))
-        assert [entry.wish.model for entry in history][1:] == ["abc"[index % 3] for index in range(PUTS)]
+        kept = len(history)
+        # A quarter more than that, and what was put while the last trimming went on.
+        assert HISTORY_KEPT <= kept <= HISTORY_KEPT + HISTORY_KEPT // 4 + TRIM_AFTER
+        assert [entry.generation for entry in history] == list(range(generation - kept + 1, generation + 1))
+        assert [entry.wish.model for entry in history] == ["abc"[index % 3] for index in range(PUTS - kept, PUTS)]
+
+
+async def test_records_do_not_come_to_a_hosts_memory() -> None:
+    async with stage() as made:
+
+        async def swap(index: int, reason: str) -> None:
+            generation = await made.want("ba"[index % 2], reason=reason)
+            await made.serves("ba"[index % 2], generation)
+            await until(lambda: is_written(made, generation), 20)
+
+        long = "because " * 12_500
+        for index in range(10):
+            await swap(index, long)
+        before = (host := psutil.Process(made.host.process.pid)).memory_info().rss
+        for index in range(100):
+            await swap(index, long)
+        # What is written down of these is 20 MB.
+        assert host.memory_info().rss - before < 8e6
+
+
+async def is_written(made: Stage, generation: int) -> bool:
+    return await made.etcd.get(history_key(SERVICE, "stable", generation)) is not None
 
 
 async def test_watching_a_host_tells_every_change_and_ends_when_it_stops() -> None:
