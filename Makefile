@@ -33,15 +33,16 @@ demo: $(VENV)/embedded.stamp
 up: $(VENV)/embedded.stamp
 	$(BIN)/python -m tools.up
 
-test: $(VENV)/test.stamp speech
+test: $(VENV)/test.stamp apt
 	$(BIN)/python -m tools.check
 	$(BIN)/python -m pytest
 
-## Human speech that tests need; Debian's LibriVox sentences.
-.PHONY: speech
-speech:
-	@test -d /usr/share/pocketsphinx/test/data || dpkg -s pocketsphinx-testdata >/dev/null 2>&1 \
-		|| (apt-get update -qq && apt-get install -y -qq --no-install-recommends pocketsphinx-testdata)
+## What tests need of Debian: human speech (LibriVox sentences), a browser, an RTMP server.
+.PHONY: apt
+APT := pocketsphinx-testdata chromium nginx-light libnginx-mod-rtmp
+apt:
+	@dpkg -s $(APT) >/dev/null 2>&1 \
+		|| (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT))
 
 lint: $(VENV)/test.stamp
 	$(BIN)/python -m tools.check

@@ -78,7 +78,7 @@ class Face:
 
 @asynccontextmanager
 async def face(mesh: Services, wishes: Wishes, first: int = 0) -> AsyncIterator[Face]:
-    """The face that a call wishes for, from a frame on. Raises ServiceFailed when a service refuses, for example a portrait."""
+    """The face that a call wishes for, from a frame on. Raises ServiceFailed when a service refuses, say a portrait."""
     async with AsyncExitStack() as stack:
         moving = await stack.enter_async_context(motion(mesh, wishes, first))
         drawing = await stack.enter_async_context(pictures(mesh, wishes, moving.names)) if wishes.draws else None

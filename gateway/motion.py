@@ -44,7 +44,7 @@ class Motion:
         self.backlog.add(animation_pb2.AnimateRequest(**request))
 
     def drop(self, first: int, end: int) -> None:
-        """Frames that start in [first, end) are not shown, whether they have come or not: the next one follows the last before."""
+        """Frames that start in [first, end) are not shown, come or not: the next one follows the last before."""
         self._dropped = range(first, end)
         self._glide.rewind(first)
 

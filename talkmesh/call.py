@@ -22,7 +22,7 @@ from talkmesh.outcomes import Ending
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """How a live call goes. `grace_ms`: how long the session waits for a call that comes back; 0 is the gateway's default."""
+    """How a live call goes. `grace_ms`: how long the session waits for a call that comes back; 0: the gateway's default."""
 
     push_to_talk: bool = False
     barge_in: bool = True

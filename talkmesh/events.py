@@ -189,7 +189,7 @@ class TurnDone:
 
 @dataclass(frozen=True)
 class Speculation:
-    """Replies of a live call that were begun before it was certain that the user had stopped, and speech made for nothing."""
+    """Replies of a live call begun before it was certain that the user had stopped, and speech made for nothing."""
 
     begun: int
     discarded: int

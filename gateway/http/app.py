@@ -1,7 +1,6 @@
 """The HTTP interface as a whole."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -10,12 +9,11 @@ from fastapi.staticfiles import StaticFiles
 from gateway.http import outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.errors import told_as_json
 from gateway.http.guards import Guards
-from gateway.http.hosted import Hosted, hosting
+from gateway.http.hosted import Hosted
 from gateway.http.page_routes import STATIC, Offered
 from gateway.http.session_routes import Listed
 from gateway.outputs.outputs import Outputs
-from gateway.webrtc.peers import Peers, peering
-from gateway.webrtc.settings import WebRtcSettings
+from gateway.webrtc.peers import Peers
 
 EXPOSED = ("Location", "Link", "Retry-After")
 
@@ -50,12 +48,3 @@ def app_of(
         )
     app.add_middleware(Guards, origins=origins)
     return app
-
-
-@asynccontextmanager
-async def application(
-    sessions: Listed, settings: WebRtcSettings, offered: Offered, version: str, origins: Sequence[str] = ()
-) -> AsyncIterator[FastAPI]:
-    """An app with the peers and sessions that it opens; on leaving they end, so the server should have stopped before."""
-    async with peering(sessions, settings) as peers, hosting(sessions) as hosted:
-        yield app_of(sessions, hosted, peers, offered, version, origins)

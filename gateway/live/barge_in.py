@@ -1,4 +1,4 @@
-"""Whether the user, who makes a sound while the face speaks, wants to say something. No I/O; the time is samples of the input."""
+"""Whether the user, who makes a sound while the face speaks, wants to say something. No I/O; time is input samples."""
 
 import re
 from enum import Enum, auto
@@ -8,8 +8,8 @@ LEAST_VOICE_MS = 700
 DOUBT_MS = 550
 """After so much silence without a word it was a cough."""
 NODS = frozenset(
-    ("mm", "mhm", "mm-hmm", "mmhmm", "hmm", "hm", "uh-huh", "uhhuh", "uh", "um", "ah", "aha", "oh", "yeah", "yep", "ok", "okay",
-     "right", "sure", "i see", "嗯", "嗯嗯", "哦", "噢", "啊", "好", "好的", "对", "是", "是的")
+    ("mm", "mhm", "mm-hmm", "mmhmm", "hmm", "hm", "uh-huh", "uhhuh", "uh", "um", "ah", "aha", "oh", "yeah", "yep", "ok",
+     "okay", "right", "sure", "i see", "嗯", "嗯嗯", "哦", "噢", "啊", "好", "好的", "对", "是", "是的")
 )  # fmt: skip
 """What listeners say to show that they listen."""
 WORDS = re.compile(r"[\w'-]+")

@@ -1,5 +1,7 @@
-"""A live session's turns: who has the floor, what is prepared, what is played. Everything that decides runs on the clock's ticks
-or in the moment that something arrives, in one task at a time and without waiting, so that nothing can come in between.
+"""A live session's turns: who has the floor, what is prepared, what is played.
+
+Everything that decides runs on the clock's ticks or in the moment that something arrives, in one task at a time and without
+waiting, so that nothing can come in between.
 """
 
 import asyncio

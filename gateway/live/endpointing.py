@@ -68,6 +68,7 @@ class Turn:
     settled: bool = False
     """Whether the text covers all that was said."""
     complete: float | None = None
+    """The lowest probability that was predicted in this pause: whoever pauses in a sentence seldom sounds finished twice."""
     released_at: int | None = None
 
 
@@ -101,7 +102,7 @@ class Silence:
     def predicted(self, complete: float, until: int) -> None:
         turn = self._turn
         if turn.paused_at is not None and until >= turn.paused_at:
-            turn.complete = complete
+            turn.complete = complete if turn.complete is None else min(turn.complete, complete)
 
     def released(self, sample: int) -> None:
         self._turn.released_at = sample
@@ -124,11 +125,11 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.94, 400), (0.8, 500), (0.5, 800))
+    steps: tuple[tuple[float, int], ...] = ((0.9, 400), (0.8, 500), (0.5, 800))
     """Least belief and milliseconds, the surest first."""
     longest_ms: int = 950
     """For what is believed less, and until anything is known."""
-    open_ms: int = 1_100
+    open_ms: int = 1_050
     """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
     open_below: float = 0.2
     weights: tuple[float, float, float] = (0.4, 0.8, 1.0)

@@ -1,7 +1,8 @@
 """The face of a live session: in time, frame by frame, and at once somewhere else when a reply begins, pauses or is cut.
 
-Frames are ordered a little ahead of their time. Those that were ordered and are not wanted any more are dropped when they come,
-and the frames after them take their places: the services' own clock ("face clock") runs ahead of the session's by as much.
+Frames are ordered a little ahead of their time. Those that were ordered and are not wanted any more are dropped when they
+come, and the frames after them take their places: the services' own clock ("face clock") runs ahead of the session's by as
+much.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """Where a reply lies on the session's clock, which never stops. No I/O.
 
-A reply begins, pauses (the user may be about to interrupt, or its audio is late) and goes on where it was; only that moves it
-to another place. Positions of the reply count from its first sample, all others are samples of the session's clock.
+A reply begins, pauses (the user may be about to interrupt, or its audio is late) and goes on where it was; only that moves
+it to another place. Positions of the reply count from its first sample, all others are samples of the session's clock.
 """
 
 from dataclasses import dataclass

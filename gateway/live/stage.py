@@ -1,7 +1,7 @@
 """Where a live session plays: its clock, and what is heard and seen at every moment of it.
 
-Sound goes out when it is due, whatever else happens. Pictures are ordered ahead, released with the sound of the same moment, and
-left out when they would come too late: the rate falls, and the last one stays.
+Sound goes out when it is due, whatever else happens. Pictures are ordered ahead, released with the sound of the same moment,
+and left out when they would come too late: the rate falls, and the last one stays.
 """
 
 import asyncio

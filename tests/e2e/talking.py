@@ -48,13 +48,18 @@ class Person:
     """Use through `person`."""
 
     call: LiveCall
+    format: AudioInput = AudioInput(RATE)
     heard: list[Heard] = field(default_factory=list)
+    sends: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, the microphone is open but nothing comes from it."""
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, nobody takes what comes."""
     _left: bytes = b""
     _said: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def say(self, wav: Path | bytes) -> float:
-        """Speak a recording, or PCM of 16 kHz; returns when it was all said (seconds of perf_counter)."""
+        """Speak a recording, or PCM of the microphone's format; returns when it was all said (seconds of perf_counter)."""
         self._said.clear()
         self._left = wav if isinstance(wav, bytes) else read_wav(wav).data
         await self._said.wait()
@@ -82,9 +87,13 @@ class Person:
 
     async def run_microphone(self) -> None:
         began, chunks = time.perf_counter(), 0
+        size = self.format.sample_rate_hz // 50 * self.format.channels * (4 if self.format.is_float else 2)
         while True:
-            chunk, self._left = self._left[: 2 * CHUNK], self._left[2 * CHUNK :]
-            await self.call.hear(chunk.ljust(2 * CHUNK, b"\0"))
+            if not self.sends.is_set():
+                await self.sends.wait()
+                began, chunks = time.perf_counter(), 0
+            chunk, self._left = self._left[:size], self._left[size:]
+            await self.call.hear(chunk.ljust(size, b"\0"))
             if chunk and not self._left:
                 self._said.set()
             chunks += 1
@@ -95,13 +104,16 @@ class Person:
             self.heard.append(Heard(time.perf_counter(), live))
             async with self._news:
                 self._news.notify_all()
+            await self.reads.wait()
 
 
 @asynccontextmanager
 async def person(address: str, config: SessionConfig, microphone: bool = True) -> AsyncIterator[Person]:
     """Somebody in a live call."""
     async with Client(address) as client, client.live(config) as call:
-        made = Person(call)
+        made = Person(call, config.input or AudioInput(RATE))
+        made.sends.set()
+        made.reads.set()
         tasks = [asyncio.create_task(made.run_ears())]
         tasks += [asyncio.create_task(made.run_microphone())] if microphone else []
         try:

@@ -14,10 +14,10 @@ from gateway.continuing import MOST_REOPENINGS
 from gateway.conversation import converse
 from gateway.mesh import ServiceFailed
 from gateway.motion import FADE_FRAMES
-from gateway.servicer import first_leaf
 from gateway.sessions import Session
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
+from services.runtime.errors import first_of
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2
 from tests.fakes.mortal import NAMES, SERVICES, World, serving, spoken_words, value_of
@@ -236,7 +236,7 @@ async def test_a_stream_that_is_drained_again_and_again_fails_the_turn(service: 
     world = cut(service, *ends)
     with pytest.raises(BaseExceptionGroup) as failed:
         await talked(world, ALL)
-    error = first_leaf(failed.value)
+    error = first_of(failed.value)
     assert isinstance(error, ServiceFailed)
     assert (error.service, error.outcome.code) == (service, grpc.StatusCode.UNAVAILABLE)
     tried = 1 if service in ("llm", "tts") else 0
@@ -276,7 +276,7 @@ async def test_voice_that_the_next_model_does_not_have_becomes_its_own() -> None
 async def test_unknown_voice_is_an_error_when_the_call_opens() -> None:
     with pytest.raises(BaseExceptionGroup) as failed:
         await talked(World(REPLY, voices=[["ann"]]), AUDIO, voice="bob")
-    error = first_leaf(failed.value)
+    error = first_of(failed.value)
     assert isinstance(error, ServiceFailed)
     assert error.outcome.code is grpc.StatusCode.NOT_FOUND
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from talkmesh import (
     Cut,
     Floor,
     FloorChange,
+    LiveEvent,
     LiveOptions,
     Outcome,
     Phonemes,
@@ -151,7 +153,7 @@ async def test_a_session_waits_for_a_client_that_comes_back(mesh: str) -> None:
         again = SessionConfig(session_id=session_id, size=256, live=LiveOptions(grace_ms=300))
         async with client.live(again) as call:
             assert call.started.session_id == session_id
-            first = [each.event async for each in first_of(call.events(), 60)]
+            first = [each.event async for each in some(call.events(), 60)]
             starts = [event.start_sample for event in first if isinstance(event, Video)]
             assert starts and starts[0] > 6000, "its clock went on"
 
@@ -167,7 +169,7 @@ async def test_a_session_that_nobody_comes_back_to_ends(mesh: str) -> None:
                 await asyncio.sleep(0.1)
         # What was said is kept for longer than the session: a new call with its id begins a new clock.
         async with client.live(SessionConfig(session_id=session_id, size=256)) as call:
-            first = [each.event async for each in first_of(call.events(), 5)]
+            first = [each.event async for each in some(call.events(), 5)]
             assert min(event.start_sample for event in first if isinstance(event, Video)) < 24000
 
 
@@ -250,7 +252,7 @@ async def test_an_engine_killed_in_a_live_turn_costs_time_and_nothing_else(
         check_one_clock(user.heard, 24000)
 
 
-async def first_of(events, count):  # type: ignore[no-untyped-def]
+async def some(events: AsyncIterator[LiveEvent], count: int) -> AsyncIterator[LiveEvent]:
     """The first events of a call."""
     async for event in events:
         yield event

@@ -3,11 +3,12 @@
 import itertools
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from talkmesh import Audio, Emotion, Model, Outcome, ReplyClause, TurnDone, Video
+from talkmesh import Model, Outcome, Speculation, TurnDone
 from tools.bench.peers import inference
 from tools.bench.swap import parsed
 from tools.bench.swapping import blocks, gaps, memory, records, report, wires
@@ -17,7 +18,7 @@ from tools.bench.swapping.load import Hearing
 from tools.bench.swapping.mesh import turn_figures
 from tools.bench.swapping.records import Gap, StreamRecord
 from tools.bench.swapping.stalls import Stall, Stalls, together
-from tools.bench.swapping.turns import Turn
+from tools.bench.swapping.turns import Arrivals, Turn
 from tools.bench.swapping.wires import Chunk, Start
 
 CHUNK = Chunk("a", "7", 0)
@@ -139,31 +140,28 @@ def test_growth_is_told_in_percent() -> None:
 
 def done(end_sample: int, *models: str) -> TurnDone:
     held = tuple(Model("tts", name, "e", "", "stable", 1) for name in models)
-    return TurnDone(Outcome.COMPLETED, "", "", (), 0, 0, 1000, end_sample, 0, 0, held)
+    return TurnDone(Outcome.COMPLETED, "", "", (), 0, 0, 1000, end_sample, 0, 0, held, Speculation(0, 0, 0))
 
 
-def test_sound_is_late_by_an_ideal_player_that_starts_with_the_first() -> None:
-    turn = Turn(1000, began=10.0)
-    turn.take(ReplyClause(0, "Hello.", Emotion.NEUTRAL, 1), 10.2)
-    turn.take(Audio(5000, bytes(400)), 10.5)
-    turn.take(Audio(5200, bytes(400)), 10.6)
-    turn.take(Audio(5400, bytes(400)), 11.0)
-    turn.take(Video(5500, True, True, 1.0, b""), 11.3)
-    assert turn.ttfa_ms == pytest.approx(500)
-    assert [gap.late_ms for gap in turn.sound] == pytest.approx([0, 0, 100])
-    assert [gap.late_ms for gap in turn.pictures] == pytest.approx([300])
-    assert turn.heard_by() == pytest.approx(11.1)
+def test_what_comes_late_is_late_by_the_sessions_clock() -> None:
+    arrivals = Arrivals(1000, 40)
+    arrivals.pictures += [(0, 10.01), (40, 10.05), (120, 10.23)]
+    arrivals.sound += [(0, 10.01), (20, 10.03), (40, 10.09)]
+    sound, pictures = arrivals.late()
+    assert [gap.late_ms for gap in sound] == pytest.approx([0, 0, 40])
+    assert [gap.late_ms for gap in pictures] == pytest.approx([0, 0, 140, 100]), "a missing one is late until the next"
 
 
 def test_turns_fail_are_cut_short_or_handed_over() -> None:
-    whole, short, handed_over, failed = (Turn(1000, first_at=1, end_sample=3000) for _ in range(4))
-    whole.take(done(3050, "heart"), 9)
-    short.take(done(3200, "heart"), 9)
-    handed_over.take(done(3000, "heart", "joe"), 9)
+    whole, short, handed_over, failed, apologised = (Turn(1000, first_at=1, end_sample=3000) for _ in range(5))
+    whole.done = done(3050, "heart")
+    short.done = done(3200, "heart")
+    handed_over.done = done(3000, "heart", "joe")
+    apologised.done = replace(done(3000), outcome=Outcome.FAILED)
     failed.error = "UNAVAILABLE: gone"
-    assert turn_figures("tts", [whole, short, handed_over, failed]) == {
-        "streams": 4,
-        "streams_failed": 1,
+    assert turn_figures("tts", [whole, short, handed_over, failed, apologised]) == {
+        "streams": 5,
+        "streams_failed": 2,
         "streams_truncated": 1,
         "mixed_chunks": None,
         "turns_handed_over": 1,

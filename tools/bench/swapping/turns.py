@@ -1,9 +1,9 @@
 """Live conversations through the whole mesh, turn after turn, and how their sound and pictures arrive.
 
-How late something is, is told by the session's clock as the client knows it: the least delay that anything of the session had
-is that of the way, and whatever comes later than that after its place on the clock is late by as much. A picture that was left
-out is as late as the next one that takes its place. A player with a buffer of BUFFER_MS stands still only for sound that is
-later than that: an underrun.
+How late something is, is told by the session's clock as the client knows it: the least delay that anything of the session
+had is that of the way, and whatever comes later than that after its place on the clock is late by as much. A picture that
+was left out is as late as the next one that takes its place. A player with a buffer of BUFFER_MS stands still only for sound
+that is later than that: an underrun.
 """
 
 import asyncio
