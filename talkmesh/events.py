@@ -170,6 +170,15 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Speculation:
+    """Replies of a live call begun before it was certain that the user had stopped, and speech made for nothing."""
+
+    begun: int
+    discarded: int
+    discarded_audio_ms: float
+
+
+@dataclass(frozen=True)
 class TurnDone:
     """The turn is over. The reply lies from `start_sample` to `end_sample`; audio beyond that is void."""
 
@@ -184,16 +193,7 @@ class TurnDone:
     video_frames: int
     reply_tokens: int
     models: tuple[Model, ...]
-    speculation: "Speculation"
-
-
-@dataclass(frozen=True)
-class Speculation:
-    """Replies of a live call begun before it was certain that the user had stopped, and speech made for nothing."""
-
-    begun: int
-    discarded: int
-    discarded_audio_ms: float
+    speculation: Speculation = Speculation(0, 0, 0.0)
 
 
 @dataclass(frozen=True)

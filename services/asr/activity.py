@@ -13,6 +13,8 @@ class Thresholds:
     leave: float = 0.35
     min_speech: int = 1_024
     """A shorter burst is no speech."""
+    pause: int = 0
+    """Silence after which a pause is told; 0: never."""
     end_silence: int = 4_800
     """Silence after which speech is told to have ended."""
 
@@ -32,6 +34,7 @@ class SpeechDetector:
         self._window = window
         self._onset: int | None = None
         self._silence_from: int | None = None
+        self._paused = False
         self.position = 0
         """What has been judged so far."""
         self.speaking = False
@@ -61,10 +64,12 @@ class SpeechDetector:
         if self._onset is None or self.position - self._onset < self._thresholds.min_speech:
             return None
         onset, self._onset = self._onset, None
-        self.speaking, self.voiced_until, self._silence_from = True, self.position, None
+        self.speaking, self.voiced_until, self._silence_from, self._paused = True, self.position, None, False
         return Change(Activity.SPEECH_STARTED, onset)
 
     def _while_speaking(self, probability: float, start: int) -> Change | None:
+        if self._paused:
+            return self._while_paused(probability, start)
         if probability >= self._thresholds.enter:
             self._silence_from = None
         elif probability < self._thresholds.leave and self._silence_from is None:
@@ -72,7 +77,35 @@ class SpeechDetector:
         if self._silence_from is None:
             self.voiced_until = self.position
             return None
-        if self.position - self._silence_from < self._thresholds.end_silence:
+        silence = self.position - self._silence_from
+        if silence >= self._thresholds.end_silence:
+            return self._end(self._silence_from)
+        if not 0 < self._thresholds.pause <= silence:
             return None
-        self.speaking = False
-        return Change(Activity.SPEECH_ENDED, self._silence_from)
+        self._paused = True
+        return Change(Activity.SPEECH_PAUSED, self._silence_from)
+
+    def _while_paused(self, probability: float, start: int) -> Change | None:
+        """A voice is told at once, so that nobody answers now, and taken back if it turns out to be no more than a click."""
+        if self._onset is not None:
+            return self._while_resuming(probability)
+        if probability >= self._thresholds.enter:
+            self._onset = start
+            return Change(Activity.SPEECH_RESUMED, start)
+        if self.silence >= self._thresholds.end_silence:
+            return self._end(self.voiced_until)
+        return None
+
+    def _while_resuming(self, probability: float) -> Change | None:
+        assert self._onset is not None
+        if probability < self._thresholds.leave:
+            self._onset = None
+            return Change(Activity.SPEECH_PAUSED, self.voiced_until)
+        if self.position - self._onset >= self._thresholds.min_speech:
+            self._onset = self._silence_from = None
+            self._paused, self.voiced_until = False, self.position
+        return None
+
+    def _end(self, position: int) -> Change:
+        self.speaking = self._paused = False
+        return Change(Activity.SPEECH_ENDED, position)

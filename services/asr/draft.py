@@ -116,6 +116,10 @@ class Draft:
         if window.has_speech:
             reusable = self._covering(window.speech_end, utterance.heard_until)
             self._ended.append(reusable or asyncio.create_task(self._run(Priority.FINAL, utterance.snapshot)))
+        return await self.ended()
+
+    async def ended(self) -> list[Hypothesis]:
+        """The final hypotheses about the windows that have ended; they are forgotten."""
         self._forget_attempt()
         hypotheses = [await future for future in self._ended]
         self._ended.clear()

@@ -25,6 +25,14 @@ class RecognitionConfig:
     interim_results: bool = False
     end_silence_ms: int = 0
     """Silence after which an utterance ends by itself; 0 leaves that to Flush."""
+    pause_ms: int = 0
+    """Silence after which a pause is told; 0: never."""
+    onset_ms: int = 0
+    """Voice after which speech is told to have begun; 0 is the engine's default."""
+    cut_long_utterances: bool = False
+    """End an utterance that grows too long instead of refusing it."""
+    predict_turns: bool = False
+    """Tell in each pause whether the user has finished, if the engine can."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,16 @@ Input = Audio | Flush
 class Activity(Enum):
     SPEECH_STARTED = auto()
     SPEECH_ENDED = auto()
+    SPEECH_PAUSED = auto()
+    SPEECH_RESUMED = auto()
 
 
 @dataclass(frozen=True)
 class SpeechActivity:
-    """The user began or stopped to speak at `sample`, which lies a little in the past when this is told."""
+    """The user began or stopped to speak at `sample`, which lies a little in the past when this is told.
+
+    A pause may come between a start and an end; it is over with a resumption or with the end.
+    """
 
     kind: Activity
     sample: int
@@ -88,7 +101,16 @@ class Transcript:
     """The request that caused a final; None where silence or the end of the stream did."""
 
 
-Output = SpeechActivity | Transcript
+@dataclass(frozen=True)
+class TurnPrediction:
+    """How likely the user has finished (0 to 1), by the sound of the audio up to `sample`."""
+
+    complete: float
+    sample: int
+    engine_ms: float
+
+
+Output = SpeechActivity | Transcript | TurnPrediction
 
 
 class RecognitionEngine(Protocol):
@@ -106,6 +128,10 @@ class RecognitionEngine(Protocol):
     def max_chunk_ms(self) -> int:
         """Most audio that one `Audio` may hold."""
 
+    @property
+    def predicts_turns(self) -> bool:
+        """Whether it has TurnPrediction to tell."""
+
     async def load(self) -> None:
         """Make ready. Raises LoadFailed."""
 
@@ -116,5 +142,6 @@ class RecognitionEngine(Protocol):
         """Transcribe one stream until its inputs end.
 
         Each Flush gets exactly one final transcript, empty if nothing was said. The end of `inputs` gets one if audio came
-        after the last final. Raises InvalidInput when an utterance grows beyond `max_utterance_ms`.
+        after the last final. Raises InvalidInput when an utterance grows beyond `max_utterance_ms`, unless the config says
+        that it ends there.
         """

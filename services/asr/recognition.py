@@ -18,11 +18,12 @@ from services.asr.engine import (
     Transcript,
     Word,
 )
-from services.asr.hypothesis import agreement, joined
+from services.asr.hypothesis import Hypothesis, agreement, joined
 from services.asr.interims import SETTLED
 from services.asr.resampling import RATE_HZ, Clock, Resampler
 from services.asr.silero import SpeechProbabilities
-from services.asr.utterance import Utterance
+from services.asr.turns import TurnListener
+from services.asr.utterance import Cut, Utterance
 
 SETTLED_STABILITY = 0.9
 """Least stability of an interim that has heard a pause after all speech so far: it is the final if nothing follows."""
@@ -32,12 +33,18 @@ class Recognition:
     """Made for one stream, used once."""
 
     def __init__(
-        self, config: RecognitionConfig, probabilities: SpeechProbabilities, utterance: Utterance, draft: Draft
+        self,
+        config: RecognitionConfig,
+        probabilities: SpeechProbabilities,
+        utterance: Utterance,
+        draft: Draft,
+        listener: TurnListener | None = None,
     ) -> None:
         self._config = config
         self._probabilities = probabilities
         self._utterance = utterance
         self._draft = draft
+        self._listener = listener
         self._resampler = Resampler(config.sample_rate_hz)
         self._clock = Clock(0, config.sample_rate_hz)
         self._started = False
@@ -53,7 +60,11 @@ class Recognition:
         try:
             while True:
                 waited: set[asyncio.Future[Any]] = {reading, *self._draft.running}
+                if self._listener:
+                    waited |= {*self._listener.running}
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if self._listener and (prediction := self._listener.take()):
+                    yield replace(prediction, sample=self._clock.to_input(prediction.sample))
                 if interim := self._interim(self._draft.take()):
                     yield interim
                 if reading.done():
@@ -63,19 +74,25 @@ class Recognition:
                         yield output
                     reading = asyncio.ensure_future(following(inputs))
                 self._draft.start_if_due(self._utterance)
+                if self._listener:
+                    self._listener.start_if_due(self._utterance)
             if self._end_sample > self._start_sample:
                 yield await self._final(None)
         finally:
             await abandoned([reading])
             await self._draft.close()
+            if self._listener:
+                await abandoned(self._listener.running)
 
     async def _answer(self, item: Input) -> list[Output]:
         if isinstance(item, Flush):
+            if self._listener:
+                self._listener.begin_turn()
             return [await self._final(item)]
         outputs: list[Output] = []
         for piece in self._pieces(item):
             outputs += await self._hear(piece)
-            if self._silent_for_long():
+            if self._silent_for_long() or self._utterance.has_to_end:
                 outputs.append(await self._final(None))
         return outputs
 
@@ -89,17 +106,24 @@ class Recognition:
         limit = self._config.end_silence_ms * RATE_HZ // 1000
         return 0 < limit <= self._utterance.detector.silence and self._utterance.has_speech
 
-    async def _hear(self, audio: Audio) -> list[SpeechActivity]:
+    async def _hear(self, audio: Audio) -> list[Output]:
         if not self._started:
             self._started = True
             self._clock = Clock(audio.start_sample, self._config.sample_rate_hz)
             self._start_sample = audio.start_sample
         samples, probabilities = await asyncio.to_thread(self._analyse, audio.samples)
+        if self._listener:
+            self._listener.append(samples)
         changes, cuts = self._utterance.append(samples, probabilities)
+        outputs: list[Output] = [
+            SpeechActivity(change.kind, self._clock.to_input(change.position)) for change in changes
+        ]
+        self._end_sample = audio.start_sample + len(audio.samples)
         for cut in cuts:
             self._draft.end_window(cut)
-        self._end_sample = audio.start_sample + len(audio.samples)
-        return [SpeechActivity(change.kind, self._clock.to_input(change.position)) for change in changes]
+            if cut.ends_utterance:
+                outputs.append(await self._final_of_windows(cut))
+        return outputs
 
     def _analyse(self, samples: Samples) -> tuple[Samples, list[float]]:
         resampled = self._resampler.push(samples)
@@ -133,6 +157,17 @@ class Recognition:
         """End the utterance and tell what was said in it."""
         began = time.perf_counter()
         hypotheses = await self._draft.complete(self._utterance)
+        self._utterance.begin_next()
+        return self._told(hypotheses, self._end_sample, began, flush)
+
+    async def _final_of_windows(self, cut: Cut) -> Transcript:
+        """End a long utterance with the window that has just ended."""
+        began = time.perf_counter()
+        hypotheses = await self._draft.ended()
+        self._utterance.begin_next_at(cut)
+        return self._told(hypotheses, self._clock.to_input(cut.at), began, None)
+
+    def _told(self, hypotheses: list[Hypothesis], end_sample: int, began: float, flush: Flush | None) -> Transcript:
         transcript = Transcript(
             utterance=self._number,
             is_final=True,
@@ -141,12 +176,11 @@ class Recognition:
             language=hypotheses[-1].language if hypotheses else self._config.language,
             words=[self._on_input_clock(word) for hypothesis in hypotheses for word in hypothesis.words],
             start_sample=self._start_sample,
-            end_sample=self._end_sample,
+            end_sample=end_sample,
             engine_ms=(time.perf_counter() - began) * 1000,
             flush=flush,
         )
-        self._utterance.begin_next()
-        self._number, self._start_sample, self._said = self._number + 1, self._end_sample, ("", 0.0)
+        self._number, self._start_sample, self._said = self._number + 1, end_sample, ("", 0.0)
         return transcript
 
     def _on_input_clock(self, word: Word) -> Word:

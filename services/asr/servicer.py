@@ -18,6 +18,7 @@ from services.asr.engine import (
     RecognitionEngine,
     SpeechActivity,
     Transcript,
+    TurnPrediction,
 )
 from services.asr.pcm import Encoding, Format, Intake
 from services.runtime.engine import Identity, Service
@@ -31,7 +32,10 @@ ENCODINGS = {audio_pb2.ENCODING_PCM_S16LE: Encoding.S16LE, audio_pb2.ENCODING_PC
 KINDS = {
     Activity.SPEECH_STARTED: asr_pb2.SpeechActivity.KIND_SPEECH_STARTED,
     Activity.SPEECH_ENDED: asr_pb2.SpeechActivity.KIND_SPEECH_ENDED,
+    Activity.SPEECH_PAUSED: asr_pb2.SpeechActivity.KIND_SPEECH_PAUSED,
+    Activity.SPEECH_RESUMED: asr_pb2.SpeechActivity.KIND_SPEECH_RESUMED,
 }
+LONGEST_WAIT_MS = 1_000
 
 
 class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
@@ -58,6 +62,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 languages=self._engine.languages,
                 max_utterance_ms=self._engine.max_utterance_ms,
                 max_chunk_ms=self._engine.max_chunk_ms,
+                predicts_turns=self._engine.predicts_turns,
             )
         )
         async with (
@@ -88,7 +93,19 @@ def recognition_config(
         raise InvalidInput(
             "config.end_silence_ms", f"is {config.end_silence_ms}", f"0 to max_utterance_ms ({engine.max_utterance_ms})"
         )
-    return RecognitionConfig(format.sample_rate_hz, language, config.interim_results, config.end_silence_ms)
+    for name in ("pause_ms", "onset_ms"):
+        if not 0 <= (value := getattr(config, name)) <= LONGEST_WAIT_MS:
+            raise InvalidInput(f"config.{name}", f"is {value}", f"0 to {LONGEST_WAIT_MS}")
+    return RecognitionConfig(
+        format.sample_rate_hz,
+        language,
+        config.interim_results,
+        config.end_silence_ms,
+        config.pause_ms,
+        config.onset_ms,
+        config.cut_long_utterances,
+        config.predict_turns,
+    )
 
 
 async def inputs(
@@ -107,6 +124,9 @@ def response(output: Output) -> asr_pb2.StreamingRecognizeResponse:
     if isinstance(output, SpeechActivity):
         activity = asr_pb2.SpeechActivity(kind=KINDS[output.kind], sample=output.sample)
         return asr_pb2.StreamingRecognizeResponse(activity=activity)
+    if isinstance(output, TurnPrediction):
+        prediction = asr_pb2.TurnPrediction(complete=output.complete, sample=output.sample, engine_ms=output.engine_ms)
+        return asr_pb2.StreamingRecognizeResponse(prediction=prediction)
     return asr_pb2.StreamingRecognizeResponse(transcript=transcript(output))
 
 

@@ -87,15 +87,15 @@ class Window:
         began = self.start if self.speech_start is None else self.speech_start
         return max(self.start, began - LEAD), min(heard_until, self.speech_end + TAIL)
 
-    def cut(self, detector: SpeechDetector, ended: bool) -> int | None:
+    def cut(self, detector: SpeechDetector, ended: bool, longest: int = HARD_LIMIT) -> int | None:
         """Where this window should end, if it should; `ended` says that the detector has just told the end of speech."""
         length = detector.position - (self.start if self.speech_start is None else self.speech_start)
         if ended and length >= SOFT_LIMIT:
             return detector.position - detector.silence // 2
-        if length < HARD_LIMIT:
+        if length < longest:
             return None
-        quietest = int(np.argmin(self.probabilities))
-        return detector.position - (len(self.probabilities) - quietest) * WINDOW + WINDOW // 2
+        last = list(self.probabilities)[-max(1, longest // 2 // WINDOW) :]
+        return detector.position - (len(last) - int(np.argmin(last))) * WINDOW + WINDOW // 2
 
     def rest_after(self, cut: int) -> "Window":
         """The window that follows when this one ends at `cut`."""

@@ -22,6 +22,7 @@ from services.asr.engine import (
     RecognitionConfig,
     SpeechActivity,
     Transcript,
+    TurnPrediction,
     Word,
 )
 from services.asr.servicer import SERVICE
@@ -43,6 +44,7 @@ class Reporter:
     languages = ("en", "de")
     max_utterance_ms = 2_000
     max_chunk_ms = 100
+    predicts_turns = True
 
     def __init__(self) -> None:
         self.config: RecognitionConfig | None = None
@@ -62,6 +64,10 @@ class Reporter:
                 if isinstance(item, Audio):
                     if not end:
                         yield SpeechActivity(Activity.SPEECH_STARTED, item.start_sample)
+                        if config.pause_ms:
+                            yield SpeechActivity(Activity.SPEECH_PAUSED, item.start_sample + 7)
+                            yield TurnPrediction(0.25, item.start_sample + 9, 3.5)
+                            yield SpeechActivity(Activity.SPEECH_RESUMED, item.start_sample + 11)
                     end = item.start_sample + len(item.samples)
                     if end > self.max_utterance_ms * config.sample_rate_hz // 1000:
                         raise InvalidInput("audio", "longer than max_utterance_ms (2000)")
@@ -192,6 +198,8 @@ async def test_the_engine_gets_the_config_in_its_own_words(stub: Any, engine: Re
         ({"language": "fr"}, "config.language", "en, de"),
         ({"end_silence_ms": -1}, "config.end_silence_ms", "0 to max_utterance_ms"),
         ({"end_silence_ms": 2_001}, "config.end_silence_ms", "0 to max_utterance_ms"),
+        ({"pause_ms": -1}, "config.pause_ms", "0 to 1000"),
+        ({"onset_ms": 1_001}, "config.onset_ms", "0 to 1000"),
     ],
 )
 async def test_a_bad_config_field_is_named(stub: Any, fields: dict[str, Any], named: str, told: str) -> None:
@@ -261,6 +269,19 @@ async def test_a_client_that_vanishes_closes_the_engines_stream(engine: Reporter
                 await engine.opened.wait()
         async with asyncio.timeout(1):
             await engine.closed.wait()
+
+
+async def test_pauses_and_predictions_are_told_to_who_asks(stub: Any, engine: Reporter) -> None:
+    asked = config(pause_ms=64, onset_ms=32, cut_long_utterances=True, predict_turns=True)
+    started, _, paused, predicted, resumed = await answers(stub, [asked, audio(100)])
+    assert started.started.predicts_turns
+    assert engine.config == RecognitionConfig(
+        16_000, pause_ms=64, onset_ms=32, cut_long_utterances=True, predict_turns=True
+    )
+    kinds = asr_pb2.SpeechActivity
+    assert (paused.activity.kind, paused.activity.sample) == (kinds.KIND_SPEECH_PAUSED, 107)
+    assert (resumed.activity.kind, resumed.activity.sample) == (kinds.KIND_SPEECH_RESUMED, 111)
+    assert (predicted.prediction.complete, predicted.prediction.sample) == (0.25, 109)
 
 
 async def test_streams_do_not_share_their_state(stub: Any) -> None:

@@ -15,6 +15,7 @@ class Parrot:
 
     max_utterance_ms = 60_000
     max_chunk_ms = 1_000
+    predicts_turns = False
 
     def __init__(self, *texts: str, languages: Sequence[str] = ("en",)) -> None:
         self.languages = languages

@@ -1,7 +1,9 @@
 """Whisper by CTranslate2, on streams: any folder in faster-whisper's layout."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,15 +19,20 @@ from services.asr.interims import Pace
 from services.asr.recognition import Recognition
 from services.asr.resampling import RATE_HZ
 from services.asr.silero import SpeechProbabilities, open_session
+from services.asr.turn_model import Predict, open_turn_model
+from services.asr.turns import TurnListener
 from services.asr.utterance import Utterance
-from services.runtime.errors import InvalidInput, LoadFailed
+from services.runtime import sources
+from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.options import of_engine
 
 if TYPE_CHECKING:
     from services.asr.engines.whisper_decoder import WhisperDecoder
 
+log = logging.getLogger(__name__)
 NEEDED_FILES = ("model.bin", "config.json", "tokenizer.json")
 MAX_CHUNK_MS = 1_000
+END_AFTER_PAUSE_MS = 1_200
 
 
 class Options(BaseModel):
@@ -44,6 +51,7 @@ class Options(BaseModel):
     interim_every_ms: int = Field(default=300, ge=100, le=10_000)
     interim_rest: float = Field(default=2.0, ge=0, le=100, description="pause after an interim, times its decode time")
     activity_end_ms: int = Field(default=300, ge=32, le=5_000, description="silence that ends speech activity")
+    turn_model: str = Field(default="", description="source of a Smart Turn v3 ONNX file; none if it is not there")
 
 
 class WhisperEngine:
@@ -58,6 +66,8 @@ class WhisperEngine:
         self._queue: DecodeQueue | None = None
         self._decoder: WhisperDecoder | None = None
         self._silero: Any = None
+        self._predict_turn: Predict | None = None
+        self._turn_threads: ThreadPoolExecutor | None = None
         self._languages: tuple[str, ...] = ()
 
     @property
@@ -72,6 +82,10 @@ class WhisperEngine:
     def max_chunk_ms(self) -> int:
         return MAX_CHUNK_MS
 
+    @property
+    def predicts_turns(self) -> bool:
+        return self._predict_turn is not None
+
     async def load(self) -> None:
         """Raises LoadFailed when the folder is not a model, or the hub cannot be reached."""
         await asyncio.to_thread(self._load)
@@ -80,24 +94,37 @@ class WhisperEngine:
     async def unload(self) -> None:
         if self._queue:
             await self._queue.close()
-        self._queue = self._decoder = self._silero = None
+        if self._turn_threads:
+            await asyncio.to_thread(self._turn_threads.shutdown, cancel_futures=True)
+        self._queue = self._decoder = self._silero = self._predict_turn = self._turn_threads = None
 
     async def recognize(self, config: RecognitionConfig, inputs: AsyncIterator[Input]) -> AsyncGenerator[Output, None]:
         """See RecognitionEngine."""
         if self._decoder is None or self._queue is None:
             raise LoadFailed("the engine is not loaded")
-        thresholds = Thresholds(end_silence=self._end_silence(config) * RATE_HZ // 1000)
+        thresholds = Thresholds(
+            min_speech=config.onset_ms * RATE_HZ // 1000 or Thresholds.min_speech,
+            pause=config.pause_ms * RATE_HZ // 1000,
+            end_silence=self._end_silence(config) * RATE_HZ // 1000,
+        )
         pace = Pace(self._options.interim_every_ms * RATE_HZ // 1000, self._options.interim_rest)
         draft = Draft(self._queue, self._decoder.decode, config.language, pace if config.interim_results else None)
-        utterance = Utterance(thresholds, self._options.max_utterance_ms)
-        recognition = Recognition(config, SpeechProbabilities(self._silero), utterance, draft)
+        utterance = Utterance(thresholds, self._options.max_utterance_ms, config.cut_long_utterances)
+        listener = None
+        if config.predict_turns and self._predict_turn and self._turn_threads:
+            listener = TurnListener(self._predict_turn, self._turn_threads)
+        recognition = Recognition(config, SpeechProbabilities(self._silero), utterance, draft, listener)
         async with aclosing(recognition.outputs(inputs)) as outputs:
             async for output in outputs:
                 yield output
 
     def _end_silence(self, config: RecognitionConfig) -> int:
-        """The end of speech is told no later than the end of the utterance that it causes."""
-        return min(self._options.activity_end_ms, config.end_silence_ms or self._options.activity_end_ms)
+        """The end of speech is told no later than the end of the utterance that it causes.
+
+        Who is told of pauses waits for no end: it comes late, because going on after it takes longer to tell.
+        """
+        longest = max(self._options.activity_end_ms, END_AFTER_PAUSE_MS if config.pause_ms else 0)
+        return min(longest, config.end_silence_ms or longest)
 
     def _load(self) -> None:
         from faster_whisper.transcribe import WhisperModel
@@ -122,3 +149,16 @@ class WhisperEngine:
         self._silero = open_session(next(Path(get_assets_path()).glob("silero_vad*.onnx")))
         self._decoder = WhisperDecoder(model, Limits(options.least_frames, options.beam_size))
         self._decoder.decode(np.zeros(RATE_HZ, np.float32), "en", 0.0)
+        if path := turn_model(options.turn_model):
+            self._predict_turn = open_turn_model(path)
+            self._predict_turn(np.zeros(RATE_HZ, np.float32))
+            self._turn_threads = ThreadPoolExecutor(1, "asr-turn")
+
+
+def turn_model(source: str) -> Path | None:
+    """The file; None if it is not installed. Raises InvalidInput for a source of no known form."""
+    try:
+        return sources.resolve(source)
+    except (NotFound, LoadFailed) as error:
+        log.warning("no turn predictions: %s", error)
+        return None

@@ -11,6 +11,8 @@ from services.asr.silero import WINDOW, SpeechProbabilities, open_session
 from services.runtime.errors import LoadFailed
 
 STARTED, ENDED = Activity.SPEECH_STARTED, Activity.SPEECH_ENDED
+PAUSED, RESUMED = Activity.SPEECH_PAUSED, Activity.SPEECH_RESUMED
+PAUSE = 2 * WINDOW
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,31 @@ def test_speech_is_told_where_it_began_and_ended() -> None:
 
 def test_a_click_is_no_speech() -> None:
     assert judged([0.1, 0.9, 0.1, 0.1, 0.9, 0.2] * 5) == []
+
+
+def test_a_pause_is_told_before_the_end_and_where_the_voice_was_last_heard() -> None:
+    probabilities = [0.9] * 5 + [0.1] * 12
+    assert judged(probabilities, pause=PAUSE) == [
+        Change(STARTED, 0),
+        Change(PAUSED, 5 * WINDOW),
+        Change(ENDED, 5 * WINDOW),
+    ]
+
+
+def test_going_on_is_told_with_the_first_voice() -> None:
+    probabilities = [0.9] * 5 + [0.1] * 4 + [0.9]
+    changes = judged(probabilities, pause=PAUSE)
+    assert changes == [Change(STARTED, 0), Change(PAUSED, 5 * WINDOW), Change(RESUMED, 9 * WINDOW)]
+    assert judged([*probabilities, 0.9, 0.1, 0.1], pause=PAUSE) == [*changes, Change(PAUSED, 11 * WINDOW)]
+
+
+def test_a_click_in_a_pause_does_not_make_it_shorter() -> None:
+    changes = judged([0.9] * 5 + [0.1] * 4 + [0.9] + [0.1] * 7, pause=PAUSE)
+    assert changes[2:] == [Change(RESUMED, 9 * WINDOW), Change(PAUSED, 5 * WINDOW), Change(ENDED, 5 * WINDOW)]
+
+
+def test_gaps_in_words_are_no_pauses() -> None:
+    assert judged([0.9] * 5 + [0.1] + [0.9] * 5 + [0.1] + [0.9] * 3, pause=PAUSE) == [Change(STARTED, 0)]
 
 
 def test_what_is_only_doubtful_neither_starts_nor_ends_speech() -> None:

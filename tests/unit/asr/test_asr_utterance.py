@@ -132,3 +132,57 @@ def test_a_buffer_gives_back_what_lies_between_two_positions() -> None:
     assert (buffer.start, buffer.end) == (40, 100)
     assert buffer.between(30, 43).tolist() == [40, 41, 42]
     assert buffer.between(95, 500).tolist() == [95, 96, 97, 98, 99]
+
+
+@pytest.fixture
+def cutting() -> Utterance:
+    return Utterance(Thresholds(), 60_000, cut_long=True)
+
+
+def test_a_monologue_ends_at_a_pause_before_it_is_too_long(cutting: Utterance) -> None:
+    heard(cutting, 0.9, 25 * SECOND)
+    heard(cutting, 0.1, 12)
+    assert not cutting.has_to_end
+    heard(cutting, 0.9, 10 * SECOND)
+    assert not cutting.has_to_end
+    heard(cutting, 0.1, 12)
+    assert cutting.has_to_end
+    cutting.begin_next()
+    assert not cutting.has_to_end
+
+
+def test_a_monologue_without_a_pause_ends_with_a_window(cutting: Utterance) -> None:
+    ends = []
+    for _ in range(200):
+        for cut in heard(cutting, 0.9, SECOND):
+            assert not cut.in_pause
+            ends.append(cut.ends_utterance)
+            if cut.ends_utterance:
+                cutting.begin_next_at(cut)
+        assert not cutting.has_to_end
+    assert True in ends
+
+
+@pytest.mark.parametrize("limit_ms", [1_000, 5_000, 20_000, 40_000])
+def test_no_utterance_is_longer_than_the_limit(limit_ms: int) -> None:
+    utterance = Utterance(Thresholds(), limit_ms, cut_long=True)
+    began = 0
+    for _ in range(90 * SECOND):
+        for cut in heard(utterance, 0.9, 1):
+            if cut.ends_utterance:
+                assert 0 < cut.at - began <= limit_ms * RATE_HZ // 1000 + WINDOW
+                utterance.begin_next_at(cut)
+                began = cut.at
+        assert not utterance.has_to_end
+    assert began > 0
+
+
+def test_silence_behind_a_word_ends_an_utterance_that_is_never_flushed(cutting: Utterance) -> None:
+    heard(cutting, 0.9, 10)
+    ended = 0
+    for _ in range(100 * SECOND):
+        heard(cutting, 0.0, 1)
+        if cutting.has_to_end:
+            cutting.begin_next()
+            ended += 1
+    assert ended == 1

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import faster_whisper
 import pytest
 
-from services.asr.engines.whisper import WhisperEngine
+from services.asr.engines.whisper import WhisperEngine, turn_model
 from services.asr.engines.whisper_decoder import Decoding, compound, is_made_up, most_tokens, timed
+from services.asr.turn_model import open_turn_model
 from services.runtime.errors import InvalidInput, LoadFailed
 
 
@@ -79,3 +81,17 @@ def test_words_of_an_alignment() -> None:
 def test_more_tokens_than_anybody_says() -> None:
     assert most_tokens(0) == 16
     assert 360 < most_tokens(30 * 16_000) < 448 - 8
+
+
+def test_a_turn_model_that_is_not_installed_is_done_without() -> None:
+    assert turn_model("package:no_such_package_anywhere/turn.onnx") is None
+    assert turn_model("package:faster_whisper/assets/no.onnx") is None
+    assert turn_model("") is None
+    with pytest.raises(InvalidInput):
+        turn_model("turn.onnx")
+
+
+def test_what_is_no_turn_model_is_refused() -> None:
+    silero = next((Path(faster_whisper.__file__).parent / "assets").glob("silero_vad*.onnx"))
+    with pytest.raises(LoadFailed, match="no Smart Turn model"):
+        open_turn_model(silero)

@@ -95,12 +95,11 @@ class Arrivals:
         return sound, list(self._pictures_late(way))
 
     def _pictures_late(self, way: float) -> Iterator[Gap]:
-        due: int | None = None
+        due = self.pictures[0][0] if self.pictures else 0
         for start, at in self.pictures:
-            while due is not None and due <= start:
+            while due <= start:
                 yield Gap(at, 1000 * max(0.0, at - due / self.rate_hz - way))
                 due += self.frame
-            due = start + self.frame if due is None else due
 
 
 @dataclass
