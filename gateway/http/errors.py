@@ -49,13 +49,12 @@ RESPONSES: dict[int | str, dict[str, object]] = {
 }
 
 
-class Wrong(Exception):
+class Wrong(HTTPException):
     """A request that is wrong in a way that HTTP has a status of its own for."""
 
     def __init__(self, status: int, field: str, message: str) -> None:
-        self.status = status
         self.fault = Fault(CODES.get(status, "INVALID_ARGUMENT"), message, field)
-        super().__init__(message)
+        super().__init__(status, message)
 
 
 def response_of(fault: Fault, status: int = 0, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -73,7 +72,7 @@ async def on_domain_error(_: Request, error: Exception) -> Response:
 
 async def on_wrong(_: Request, error: Exception) -> Response:
     assert isinstance(error, Wrong)
-    return response_of(error.fault, error.status)
+    return response_of(error.fault, error.status_code)
 
 
 async def on_invalid(_: Request, error: Exception) -> Response:

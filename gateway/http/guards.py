@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.errors import response_of
+from gateway.http.errors import Wrong, response_of
 from gateway.webrtc.faults import Fault
 
 MOST_BODY_BYTES = 64 * 1024
@@ -27,14 +27,6 @@ HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """A body has more than MOST_BODY_BYTES."""
-
-
-class TooSlow(Exception):
-    """A body did not come within BODY_S."""
-
-
 class Guards:
     """ASGI middleware."""
 
@@ -47,12 +39,9 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
 
         async def answer(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -63,13 +52,7 @@ class Guards:
             refusal = Fault("PERMISSION_DENIED", "pages of this origin may not change anything here", "Origin")
             await response_of(refusal)(scope, receive, answer)
             return
-        try:
-            await self._app(scope, limited(receive, headers), answer)
-        except (TooLarge, TooSlow) as error:
-            if begun:
-                raise
-            status = 413 if isinstance(error, TooLarge) else 408
-            await response_of(Fault("INVALID_ARGUMENT", str(error), "body"), status)(scope, receive, answer)
+        await self._app(scope, limited(receive, headers), answer)
 
     def _welcome(self, headers: Headers) -> bool:
         """Whether a request that changes something comes from no page, a page of ours, or one that is allowed."""
@@ -80,7 +63,7 @@ class Guards:
 
 
 def limited(receive: Receive, headers: Headers) -> Receive:
-    """`receive` that raises TooLarge or TooSlow while the body comes."""
+    """`receive` that raises Wrong for a body that is too long, or too long in coming."""
     length = headers.get("content-length", "")
     size = int(length) if length.isdecimal() else 0
     received, complete = 0, False
@@ -91,16 +74,16 @@ def limited(receive: Receive, headers: Headers) -> Receive:
         if complete:
             return await receive()
         if size > MOST_BODY_BYTES:
-            raise TooLarge(f"{size} bytes are more than {MOST_BODY_BYTES}")
+            raise Wrong(413, "body", f"{size} bytes are more than {MOST_BODY_BYTES}")
         try:
             async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError:
-            raise TooSlow(f"did not come within {BODY_S:.0f} s") from None
+            raise Wrong(408, "body", f"did not come within {BODY_S:.0f} s") from None
         received += len(message.get("body", b""))
         complete = not message.get("more_body", False)
         if received > MOST_BODY_BYTES:
-            raise TooLarge(f"more than {MOST_BODY_BYTES} bytes")
+            raise Wrong(413, "body", f"more than {MOST_BODY_BYTES} bytes")
         return message
 
     return receive_some

@@ -40,23 +40,30 @@ async def converse_live(
 
 async def read(session: LiveSession, requests: Requests) -> None:
     """Do what the client says; return when it says nothing more, and nothing is left to be said to it."""
-    async for request in requests:
-        match request.WhichOneof("request"):
-            case "audio":
-                await session.hear(request.audio.data, request.audio.start_sample)
-            case "text":
-                await session.ask(request.text.text)
-            case "say":
-                await session.say(request.say.text)
-            case "start_of_turn":
-                await session.start_of_turn()
-            case "end_of_turn":
-                await session.end_of_turn()
-            case "interrupt":
-                await session.interrupt()
-            case other:
-                raise InvalidInput(str(other), "comes a second time, or is not known", "the config first, and once")
+    with session.microphone() as microphone:
+        async for request in requests:
+            if request.HasField("audio"):
+                await microphone.hear(request.audio.data, request.audio.start_sample)
+            else:
+                await do(session, request)
     await session.settled()
+
+
+async def do(session: LiveSession, request: conversation_pb2.ConverseRequest) -> None:
+    """Anything but audio. Raises DomainError."""
+    match request.WhichOneof("request"):
+        case "text":
+            await session.ask(request.text.text)
+        case "say":
+            await session.say(request.say.text)
+        case "start_of_turn":
+            await session.start_of_turn()
+        case "end_of_turn":
+            await session.end_of_turn()
+        case "interrupt":
+            await session.interrupt()
+        case other:
+            raise InvalidInput(str(other), "comes a second time, or is not known", "the config first, and once")
 
 
 class Ears:

@@ -65,11 +65,23 @@ class Turn:
     """Where the voice was last heard; None while it is."""
     text: str = ""
     language: str = ""
-    settled: bool = False
-    """Whether the text covers all that was said."""
+    settled_until: int = -1
+    """What the text has heard, if it is the final text of that."""
     complete: float | None = None
     """The lowest probability that was predicted in this pause: whoever pauses in a sentence seldom sounds finished twice."""
+    complete_until: int = -1
+    """What the prediction has heard."""
     released_at: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the text covers all that was said before this pause."""
+        return self.paused_at is not None and self.settled_until >= self.paused_at
+
+    @property
+    def sound(self) -> float | None:
+        """What was predicted in this pause. A click in it, which is told as voice and taken back, changes nothing."""
+        return self.complete if self.paused_at is not None and self.complete_until >= self.paused_at else None
 
 
 class Silence:
@@ -87,8 +99,7 @@ class Silence:
         if turn.paused_at is not None and sample < turn.paused_at:
             return
         turn.voiced_from = sample if turn.voiced_from is None else turn.voiced_from
-        turn.paused_at = turn.complete = None
-        turn.settled = False
+        turn.paused_at = None
 
     def paused(self, sample: int) -> None:
         if self._turn.voiced_from is not None:
@@ -97,12 +108,14 @@ class Silence:
     def heard(self, text: str, stability: float, until: int, language: str = "en") -> None:
         turn = self._turn
         turn.text, turn.language = text, language
-        turn.settled = stability >= SETTLED and (turn.paused_at is None or until >= turn.paused_at)
+        turn.settled_until = until if stability >= SETTLED else -1
 
     def predicted(self, complete: float, until: int) -> None:
         turn = self._turn
-        if turn.paused_at is not None and until >= turn.paused_at:
-            turn.complete = complete if turn.complete is None else min(turn.complete, complete)
+        if turn.paused_at is None or until >= turn.paused_at:
+            before = turn.sound
+            turn.complete = complete if before is None else min(before, complete)
+            turn.complete_until = until
 
     def released(self, sample: int) -> None:
         self._turn.released_at = sample
@@ -134,7 +147,7 @@ class Waits:
     open_below: float = 0.2
     weights: tuple[float, float, float] = (0.4, 0.8, 1.0)
     """What the turn model's probability counts beside a text that is open, doubtful, complete."""
-    unheard: float = 0.8
+    unheard: float = 0.6
     """The probability that stands in where no turn model listens."""
 
     def ms(self, text: Completeness, sound: float | None) -> int:
@@ -159,10 +172,10 @@ class Semantic(Silence):
 
     def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
         text = completeness(turn.text, turn.language)
-        if not turn.settled or (self._listening and turn.complete is None):
+        if not turn.settled or (self._listening and turn.sound is None):
             wait_ms, reason = self._waits.longest_ms, "unknown"
         else:
-            wait_ms, reason = self._waits.ms(text, turn.complete), text.name.lower()
+            wait_ms, reason = self._waits.ms(text, turn.sound), text.name.lower()
         speculate = turn.settled and bool(turn.text) and text is not Completeness.OPEN
         return Verdict(paused_at + wait_ms * self._rate_hz // 1000, speculate, reason)
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from gateway import continuing
 from gateway.cast import Cast, cast
@@ -12,6 +12,7 @@ from gateway.live.draft import Question
 from gateway.live.endpointing import Endpointing, PushToTalk, Semantic
 from gateway.live.face import LiveFace
 from gateway.live.metrics import LiveMetrics
+from gateway.live.microphones import Microphone, Microphones
 from gateway.live.program import Program
 from gateway.live.stage import Stage
 from gateway.sessions import Session
@@ -21,7 +22,6 @@ from talkmesh.asr.v1 import asr_pb2
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.model.v1 import model_pb2
 
-LONGEST_GAP_S = 5.0
 SETTLED_POLL_S = 0.02
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,9 @@ class LiveSession:
         self.conversation = conversation
         self._hearing = made.hearing
         self._format = wishes.config.input
-        self._heard = self._taken = 0
-        """Samples of the user's audio that came, and those that were listened to."""
+        self._taken = 0
+        """Samples of the user's audio that were listened to."""
+        self.microphones = Microphones(self._format, made.started.limits.max_chunk_ms, self._listen)
         self._over = asyncio.Event()
         self._error: DomainError | None = None
 
@@ -54,33 +55,29 @@ class LiveSession:
     def is_over(self) -> bool:
         return self._over.is_set()
 
+    @contextmanager
+    def microphone(self) -> Iterator[Microphone]:
+        """A microphone of the caller's own: those of several callers are heard together."""
+        with self.microphones.opened() as made:
+            yield made
+
     async def hear(self, data: bytes, start_sample: int | None = None) -> None:
-        """The user's audio in the format of the session's config, as it comes.
+        """The user's audio in the format of the session's config, as it comes, of the one caller that has no microphone.
 
         `start_sample` counts what the caller has sent; a gap is heard as silence. Raises InvalidInput for what does not
         follow, or when the session's config names no input.
         """
-        if self._hearing is None:
-            raise InvalidInput("audio", "this session's config names no audio input", "config.input with its format")
-        data = self._gap(start_sample) + data
-        samples = len(data) // self._frame_bytes
-        self._heard += samples
+        await self.microphones.shared.hear(data, start_sample)
+
+    async def _listen(self, data: bytes) -> None:
+        """More of what all microphones give."""
+        assert self._hearing is not None
         if self.conversation.listens:
+            samples = len(data) // self.microphones.frame_bytes
             chunk = audio_pb2.AudioChunk(start_sample=self._taken, data=data)
             self._taken += samples
             self.conversation.listened(samples)
             await self._hearing.hear(chunk)
-
-    def _gap(self, start_sample: int | None) -> bytes:
-        missing = start_sample - self._heard if start_sample is not None else 0
-        if missing < 0 or missing > LONGEST_GAP_S * self.input_rate_hz:
-            raise InvalidInput("audio.start_sample", f"is {start_sample}", f"{self._heard}, or at most 5 s more")
-        return bytes(missing * self._frame_bytes)
-
-    @property
-    def _frame_bytes(self) -> int:
-        floats = self._format.encoding == audio_pb2.ENCODING_PCM_F32LE
-        return (4 if floats else 2) * self._format.channels
 
     async def ask(self, text: str) -> str:
         """The user's question, typed; answered when what was asked before is. Returns the id of its turn.
@@ -193,6 +190,7 @@ async def drive(running: LiveSession, made: Cast, stage: Stage, conversation: Li
             pumps.create_task(stage.run())
             if made.hearing:
                 conversation.flush = made.hearing.end_utterance
+                pumps.create_task(running.microphones.fall_silent())
                 pumps.create_task(made.hearing.run(activity, transcript, prediction))
             if made.face:
                 pumps.create_task(made.face.motion.run(stage.take_frame))

@@ -1,8 +1,10 @@
 """How the gateway does WebRTC."""
 
+import ipaddress
 from dataclasses import dataclass
 
 from gateway.webrtc.ice import IceServer
+from services.runtime.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,10 @@ class WebRtcSettings:
     gone_s: float = 10.0
     """After so long without a packet a peer is gone. ICE itself needs 30 s to tell."""
     most_peers: int = 64
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for a host that is no address."""
+        try:
+            ipaddress.ip_address(self.host or "::")
+        except ValueError:
+            raise InvalidInput("webrtc_host", f"{self.host!r} is no IP address", "one of IPv4 or IPv6") from None

@@ -130,15 +130,16 @@ class Recognition:
         return resampled, self._probabilities.push(resampled)
 
     def _interim(self, believed: Believed | None) -> Transcript | None:
-        """What to tell of a finished decode: nothing if it says nothing new."""
+        """What to tell of a finished decode: nothing if it says nothing new. That a text is settled is news."""
         if believed is None or not self._config.interim_results:
             return None
         hypotheses = self._draft.so_far()
         text = joined([hypothesis.text for hypothesis in hypotheses])
         stability = agreement(text, self._said[0])
-        if believed.heard_until >= self._utterance.window.speech_end + SETTLED:
+        settled = believed.heard_until >= self._utterance.window.speech_end + SETTLED
+        if settled:
             stability = max(stability, SETTLED_STABILITY)
-        if not text or (text, stability) == self._said:
+        if not text or ((text, stability) == self._said and not settled):
             return None
         self._said = (text, stability)
         return Transcript(

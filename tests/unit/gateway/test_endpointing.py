@@ -126,6 +126,25 @@ def test_without_a_turn_model_the_text_decides() -> None:
     assert wait_ms(pause(Semantic(RATE_HZ, WAITS, listening=False), "What is your")) > WAITS.steps[-1][1]
 
 
+def test_a_click_in_a_pause_changes_nothing_once_it_is_taken_back() -> None:
+    strategy = semantic()
+    before = pause(strategy, "What is your name?", 0.97)
+    strategy.voiced(RATE_HZ + 300 * MS)
+    assert strategy.verdict().commit_at is None
+    strategy.paused(RATE_HZ)
+    assert strategy.verdict() == before
+
+
+def test_a_stable_text_from_before_the_last_words_does_not_count() -> None:
+    strategy = semantic()
+    strategy.voiced(0)
+    strategy.heard("What is your name?", 1.0, RATE_HZ // 2)
+    strategy.paused(RATE_HZ)
+    strategy.predicted(0.99, RATE_HZ + 96 * MS)
+    assert strategy.verdict().reason == "unknown"
+    assert not strategy.verdict().speculate
+
+
 def test_a_pause_told_late_does_not_undo_speech_that_came_after_it() -> None:
     strategy = semantic()
     strategy.voiced(0)
