@@ -15,7 +15,7 @@ from gateway import speech
 from gateway.clock import Clock
 from gateway.live.face import LiveFace
 from gateway.live.metrics import LiveMetrics
-from gateway.live.playout import Playout, State
+from gateway.live.playout import FADE_MS, Playout, State
 from gateway.live.program import SOUND_MS, Picture, Program, Sound, Told
 from gateway.live.script import Part, Script
 from talkmesh.animation.v1 import animation_pb2
@@ -127,17 +127,22 @@ class Stage:
 
     def hold(self) -> None:
         """Be silent from now on, ready to go on."""
-        if self.playout.state is State.PLAYING:
-            self._cut(self.position)
+        was = self.playout.state
         self.playout.hold(self.position)
+        if was is State.PLAYING:
+            at = self.position
+            # What dies away of it belongs to it: nothing of it is left when this returns.
+            self._release_sound(at)
+            self._cut(at)
+            self.cut_at = at + self._clock.samples(FADE_MS)
 
     def resume(self) -> None:
         self.playout.resume()
 
     def stop(self) -> None:
         """The reply is over."""
-        if self.playout.state is State.PLAYING:
-            self._cut(self.position)
+        if self.playout.state is State.PLAYING and not self.playout.is_over:
+            self.hold()
         self.ended_at = self.position
         self.playout.unload()
 
@@ -164,13 +169,14 @@ class Stage:
 
     def _tick(self, start: int) -> None:
         """Everything that belongs to [start, start + step)."""
-        self.position = start
+        self.position = max(self.position, start)
         self.decide()
         if self.playout.can_begin():
             self._begin(start)
         self._tell_face()
         self._order(start)
-        self._release_sound(start)
+        if self.position == start:
+            self._release_sound(start)
         self._release_due(start + self._step)
         if self.playout.is_over and self.playout.state is not State.HELD:
             self.played()

@@ -32,6 +32,8 @@ class FaceTrack(MediaStreamTrack):
         self._clock = clock
         self._watching = watching
         self._viewer: Viewer | None = None
+        self._broken = False
+        """A picture was left out, and no keyframe has come since."""
 
     async def recv(self) -> "Packet[Any] | VideoFrame":
         """The next picture, when it is due. Raises MediaStreamError at the session's end."""
@@ -41,16 +43,24 @@ class FaceTrack(MediaStreamTrack):
         """The next access unit, on RTP's clock."""
         if self._viewer is None:
             self._viewer = self._watching.enter_context(self._program.watch(sound=False, told=False, lag_ms=LAG_MS))
-        try:
-            picture = await anext(self._viewer)
-        except StopAsyncIteration:
-            raise MediaStreamError from None
-        assert isinstance(picture, Picture)
-        self._clock.sent(picture.start)
+        picture = await self._picture(self._viewer)
         packet = Packet(picture.data)
         packet.pts = picture.start * VIDEO_HZ // self._program.rate_hz
         packet.time_base = TIME_BASE
         return packet
+
+    async def _picture(self, viewer: Viewer) -> Picture:
+        """The next one that is in time and can be decoded."""
+        async for picture in viewer:
+            assert isinstance(picture, Picture)
+            if not self._clock.in_time(picture.start):
+                self._broken = True
+            elif picture.keyframe or not self._broken:
+                self._broken = False
+                return picture
+            if self._broken:
+                viewer.want_keyframe()
+        raise MediaStreamError
 
     def want_keyframe(self) -> None:
         """The viewer has lost its picture."""

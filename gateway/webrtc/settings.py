@@ -9,7 +9,7 @@ from services.runtime.errors import InvalidInput
 
 @dataclass(frozen=True)
 class WebRtcSettings:
-    """Settings of all peers of a gateway."""
+    """Settings of all peers of a gateway. UDP ports are the kernel's to choose: net.ipv4.ip_local_port_range bounds them."""
 
     ice_servers: tuple[IceServer, ...] = ()
     """For browsers, and for the gateway itself."""

@@ -76,8 +76,7 @@ class VoiceTrack(MediaStreamTrack):
             self._viewer = self._watching.enter_context(self._program.watch(pictures=False, told=False, lag_ms=LAG_MS))
         async for item in self._viewer:
             assert isinstance(item, Sound)
-            self._clock.sent(item.start)
-            packet = self._encoder.encode(item)
+            packet = self._encoder.encode(item) if self._clock.in_time(item.start) else None
             if packet is not None:
                 return packet
         raise MediaStreamError

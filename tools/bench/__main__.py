@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHES = ("turn", "swap")
+BENCHES = ("turn", "swap", "live")
 
 
 def main() -> None:
