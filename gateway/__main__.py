@@ -18,7 +18,7 @@ from gateway.outputs.outputs import outputs
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings, gateway_settings
-from services.runtime import lifeline
+from services.runtime import lifeline, tracing
 from services.runtime.errors import InvalidInput
 from services.runtime.etcd import connected as etcd_connected
 from services.runtime.host import keeping, leaves
@@ -37,6 +37,7 @@ async def serve(settings: GatewaySettings) -> None:
     sessions, metrics = Sessions(settings.max_sessions, settings.keep_session_s), Metrics()
     async with AsyncExitStack() as stack:
         drain = await stack.enter_async_context(two_stage_exit())
+        await stack.enter_async_context(tracing.exported("gateway"))
         if settings.metrics:
             await stack.enter_async_context(exposed(settings.metrics, metrics))
         access = settings.etcd_access()

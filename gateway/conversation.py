@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from gateway import turn
+from gateway import traces, turn
 from gateway.audience import Audience
 from gateway.cast import Cast, cast
 from gateway.continuing import Services
@@ -176,6 +176,8 @@ class Conversation:
                 await self._follow(current, reply, opening)
                 reply.stop()
         finally:
+            if current.state is not turn.State.FINISHED:
+                traces.turn_over(opening.turn_id, current.waterfall, None)
             self._turn = None
             while not self._inbox.empty():
                 self._inbox.get_nowait()
@@ -232,19 +234,19 @@ class Conversation:
         if current.user_text:
             most = self._wishes.settings.max_history_messages
             self._session.remember(current.user_text, current.reply_text, most)
-        await self._audience.tell(
-            done=conversation_pb2.TurnDone(
-                outcome=conversation_pb2.Outcome.ValueType(outcome.value),
-                user_text=current.user_text,
-                reply_text=current.reply_text,
-                waterfall=current.waterfall.proto(),
-                start_sample=current.start,
-                end_sample=end,
-                video_frames=self._audience.pictures,
-                reply_tokens=current.reply_tokens,
-                models=[*(self._heard_by or self._cast.listeners), *self._cast.faces, *reply.models],
-            )
+        done = conversation_pb2.TurnDone(
+            outcome=conversation_pb2.Outcome.ValueType(outcome.value),
+            user_text=current.user_text,
+            reply_text=current.reply_text,
+            waterfall=current.waterfall.proto(),
+            start_sample=current.start,
+            end_sample=end,
+            video_frames=self._audience.pictures,
+            reply_tokens=current.reply_tokens,
+            models=[*(self._heard_by or self._cast.listeners), *self._cast.faces, *reply.models],
         )
+        traces.turn_over(reply.turn_id, current.waterfall, done)
+        await self._audience.tell(done=done)
 
 
 def now() -> float:

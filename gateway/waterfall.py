@@ -1,5 +1,6 @@
 """Where the time of a turn went, from the end of the user's turn to the first picture of the talking face."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from talkmesh.conversation.v1 import conversation_pb2
@@ -35,16 +36,21 @@ class Waterfall:
             return 0.0
         return 1000 * (self.marks[stage] - self.began)
 
-    def proto(self) -> conversation_pb2.Waterfall:
-        """The stages reached, as durations that tile the whole interval."""
-        stages, last = [], self.began or 0.0
+    def reached(self) -> Iterator[tuple[str, float, float]]:
+        """The stages reached, each with its begin and end in seconds: they tile the whole interval."""
+        last = self.began or 0.0
         for name in self.stages:
             if name in self.marks:
-                reached = max(last, self.marks[name])
-                duration_ms = 1000 * (reached - last)
-                mesh_ms = max(0.0, duration_ms - self.engine_ms[name])
-                stages.append(conversation_pb2.Stage(name=name, duration_ms=duration_ms, mesh_ms=mesh_ms))
-                last = reached
+                begin, last = last, max(last, self.marks[name])
+                yield name, begin, last
+
+    def proto(self) -> conversation_pb2.Waterfall:
+        """The stages reached, as durations."""
+        stages = []
+        for name, begin, end in self.reached():
+            duration_ms = 1000 * (end - begin)
+            mesh_ms = max(0.0, duration_ms - self.engine_ms[name])
+            stages.append(conversation_pb2.Stage(name=name, duration_ms=duration_ms, mesh_ms=mesh_ms))
         return conversation_pb2.Waterfall(
             stages=stages,
             first_audio_ms=self.since_begin_ms("first_audio"),

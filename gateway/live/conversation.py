@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway import speech, turn
+from gateway import speech, traces, turn
 from gateway.cast import Cast
 from gateway.continuing import Services
 from gateway.live.barge_in import BargeIn, Wish
@@ -297,6 +297,7 @@ class LiveConversation:
     def _discard_guess(self) -> None:
         if self._guess:
             self._guess.cancel()
+            traces.draft_discarded(self._guess.turn_id, self._guess.began)
             self._tries.discarded += 1
             self._tries.wasted_ms += 1000 * self._guess.script.made / self._wishes.clock.rate_hz
             self._guess = None
@@ -317,7 +318,7 @@ class LiveConversation:
         """What was said is certain: play the reply that is prepared to it, or make one."""
         ended, self._ended = self._ended, None
         assert ended is not None
-        self._interim = final.text
+        interim, self._interim = self._interim, final.text
         text, guess = self._said, self._guess
         self._begin_listening()
         self._paused_at = None
@@ -329,7 +330,8 @@ class LiveConversation:
         whole.CopyFrom(final)
         whole.text = text
         self._tell(about_turn=ended.turn_id, transcript=whole)
-        marks = (ended.at, final.engine_ms)
+        made_out = same_words(final.text, interim)
+        marks = self._interim_at if made_out else (time.perf_counter(), final.engine_ms)
         if guess and guess.failed is None and same_words(guess.question.text, text):
             self._guess, marks = None, self._guess_marks
         else:
@@ -439,6 +441,7 @@ class LiveConversation:
         self._stage.stop()
         self._remember(take, reply_text, interrupted)
         done = self._done(take, outcome, reply_text)
+        traces.turn_over(take.turn_id, take.waterfall, done)
         self._metrics.speculated(done.speculation)
         self.done(done)
         self._tell(about_turn=take.turn_id, done=done)

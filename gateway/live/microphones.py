@@ -13,7 +13,7 @@ from talkmesh.audio.v1 import audio_pb2
 LONGEST_GAP_S = 5.0
 LEAD_S = 0.3
 """After so long without audio another microphone keeps time."""
-WAITING_S = 0.2
+WAITING_S = 0.4
 """Most audio of a microphone that waits for the one that keeps time."""
 STALLED_S = 1.0
 """Without audio for so long: nobody knows what is said, if anything."""
@@ -61,11 +61,12 @@ class Microphones:
         if self._lead is None or now - self._lead.heard_at > LEAD_S:
             self._lead = microphone
         microphone.heard_at = now
-        if microphone is self._lead:
-            self._heard_at = now
-            await self._hear(self._mixed(data))
-        else:
+        if microphone is not self._lead:
             microphone.waiting = (microphone.waiting + data)[-self.bytes_of(WAITING_S) :]
+            return
+        self._heard_at = now
+        for each in filter(None, (microphone.taken(), data)):
+            await self._hear(self._mixed(each))
 
     async def fall_silent(self) -> None:
         """Hear silence for a while when nothing comes any more, until cancelled."""
@@ -81,7 +82,7 @@ class Microphones:
         most = 1.0 if self.kind.kind == "f" else 32767
         sound = np.frombuffer(data, self.kind).astype(np.float64)
         for each in others:
-            sound += np.frombuffer(each.taken(len(data)), self.kind)
+            sound += np.frombuffer(each.taken(len(data)).ljust(len(data), b"\0"), self.kind)
         return sound.clip(-most, most).astype(self.kind).tobytes()
 
 
@@ -110,10 +111,10 @@ class Microphone:
             rest -= min(rest, most)
         await self._all.take(self, data)
 
-    def taken(self, size: int) -> bytes:
-        """So many bytes of what waits, with silence behind it where it is less."""
-        data, self.waiting = self.waiting[:size], self.waiting[size:]
-        return data.ljust(size, b"\0")
+    def taken(self, most: int | None = None) -> bytes:
+        """At most so many bytes of what waits, which wait no longer."""
+        data, self.waiting = self.waiting[:most], b"" if most is None else self.waiting[most:]
+        return data
 
     def _missing(self, start_sample: int | None) -> int:
         missing = start_sample - self._samples if start_sample is not None else 0

@@ -11,6 +11,8 @@ from typing import Self
 from talkmesh.conversation.v1 import conversation_pb2
 
 SOUND_MS = 20
+MOST_KEPT = 500
+"""Items that wait for one viewer before the oldest of what was told goes too: minutes of talk."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,24 @@ class Told:
 Item = Sound | Picture | Told
 
 
+def place(item: Item) -> int | None:
+    """Where media lies on the clock, the face's numbers among it; None for what is told of no moment."""
+    if isinstance(item, Told):
+        return item.event.face_frame.start_sample if item.event.HasField("face_frame") else None
+    return item.start
+
+
+def is_before(item: Item, sample: int) -> bool:
+    """Whether media lies before a sample."""
+    at = place(item)
+    return at is not None and at < sample
+
+
 class Viewer:
     """An async iterator of what is released from now on, beginning with a keyframe; it ends with the session.
 
     It holds at most `lag_ms` of media for whoever does not take it: then the oldest sound goes, and pictures up to the next
-    keyframe, which is asked for. What is told is kept.
+    keyframe, which is asked for. What is told is kept, up to MOST_KEPT.
     """
 
     def __init__(self, program: "Program", wants: tuple[type[Item], ...], lag_ms: float) -> None:
@@ -72,8 +87,10 @@ class Viewer:
         if isinstance(item, Picture) and self._skips(item):
             return
         self._items.append(item)
-        if not isinstance(item, Told):
-            self._drop_before(item.start - self._lag)
+        if (at := place(item)) is not None:
+            self._drop_before(at - self._lag)
+        elif len(self._items) > MOST_KEPT:
+            del self._items[next(index for index, each in enumerate(self._items) if isinstance(each, Told))]
         self._more.set()
 
     def wake(self) -> None:
@@ -102,7 +119,7 @@ class Viewer:
 
     def _drop_before(self, sample: int) -> None:
         """Forget media that is too old; what was told stays, in its order."""
-        if not any(not isinstance(item, Told) and item.start < sample for item in self._items):
+        if not any(is_before(item, sample) for item in self._items):
             return
         kept: deque[Item] = deque()
         lost_picture = any(isinstance(item, Picture) and item.start < sample for item in self._items)
@@ -111,7 +128,7 @@ class Viewer:
                 self.dropped_sound_ms += SOUND_MS
             elif isinstance(item, Picture) and lost_picture and not (item.keyframe and item.start >= sample):
                 self.dropped_pictures += 1
-            else:
+            elif isinstance(item, Picture) or not is_before(item, sample):
                 lost_picture = lost_picture and not isinstance(item, Picture)
                 kept.append(item)
         self._items = kept

@@ -20,6 +20,7 @@ from gateway.wishes import Wishes
 from services.runtime.errors import DomainError, InvalidInput, first_of
 from talkmesh.asr.v1 import asr_pb2
 from talkmesh.audio.v1 import audio_pb2
+from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.model.v1 import model_pb2
 
 SETTLED_POLL_S = 0.02
@@ -54,6 +55,12 @@ class LiveSession:
     @property
     def is_over(self) -> bool:
         return self._over.is_set()
+
+    def check_joins(self, config: conversation_pb2.ConversationConfig) -> None:
+        """Raises InvalidInput for a call whose audio would be taken for something else than it is."""
+        if config.HasField("input") and self.input_rate_hz and config.input != self._format:
+            expected = f"{self._format.sample_rate_hz} Hz, {self._format.channels} channels, and its encoding"
+            raise InvalidInput("input", "is not the format of the session that is taken up", expected)
 
     @contextmanager
     def microphone(self) -> Iterator[Microphone]:

@@ -71,6 +71,7 @@ class LiveSessions:
         if config.live.grace_ms < 0 or config.live.grace_ms > MOST_GRACE_MS:
             raise InvalidInput("live.grace_ms", f"is {config.live.grace_ms}", f"0 to {MOST_GRACE_MS}")
         running = self._running.get(config.session_id) or await self._begin(config)
+        running.session.check_joins(config)
         async with self._held(running) as session:
             yield session
 

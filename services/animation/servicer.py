@@ -26,6 +26,7 @@ from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.runtime.tracing import StreamTrace
 from talkmesh.animation.v1 import animation_pb2, animation_pb2_grpc
 from talkmesh.audio.v1 import speech_pb2
 
@@ -54,11 +55,13 @@ class AnimationServicer(animation_pb2_grpc.AnimationServiceServicer):
         first, data = await config_and_data(requests, animation_pb2.AnimationConfig)
         config = config_of(first.config, self._engine)
         yield Response(started=self._started(context, config))
+        trace = StreamTrace(self._identity.serving(context))
         async with (
             aclosing(inputs(data, config)) as given,
             aclosing(self._engine.animate(config, given)) as frames,
         ):
             async for frame in frames:
+                trace.first("animation.animate", frame.turn_id, frame.engine_ms)
                 yield Response(frame=frame_proto(frame))
 
     def _started(

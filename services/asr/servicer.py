@@ -1,5 +1,6 @@
 """The ASR service on the wire: checks what is sent and translates between messages and the engine's words."""
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -25,6 +26,7 @@ from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.runtime.tracing import StreamTrace
 from talkmesh.asr.v1 import asr_pb2, asr_pb2_grpc
 from talkmesh.audio.v1 import audio_pb2
 
@@ -65,11 +67,15 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 predicts_turns=self._engine.predicts_turns,
             )
         )
+        trace = StreamTrace(self._identity.serving(context))
         async with (
             aclosing(inputs(requests, intake)) as heard,
             aclosing(self._engine.recognize(config, heard)) as outputs,
         ):
             async for output in outputs:
+                if isinstance(output, Transcript) and output.flush:
+                    began = time.perf_counter() - output.engine_ms / 1000
+                    trace.done("asr.recognize", output.flush.turn_id, began, output.engine_ms)
                 yield response(output)
 
 

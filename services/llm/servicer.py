@@ -10,10 +10,12 @@ import grpc
 
 from services.llm import sampling, validation
 from services.llm.engine import Finished, FinishReason, LlmEngine, Message, Prompt, Role, Sampling, TextDelta
+from services.llm.tracked import tracked
 from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.runtime.tracing import StreamTrace
 from talkmesh.llm.v1 import llm_pb2, llm_pb2_grpc
 
 ROLES = {
@@ -42,9 +44,12 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         first, data = await config_and_data(requests, llm_pb2.GenerationConfig)
         config = sampling_of(first.config, self._engine)
         yield self._started(context)
-        async with aclosing(self._engine.generate(config, prompts(data))) as outputs:
-            async for output in outputs:
-                yield response(output)
+        with tracked(StreamTrace(self._identity.serving(context))) as replies:
+            async with aclosing(self._engine.generate(config, prompts(data))) as outputs:
+                async for output in outputs:
+                    told = response(output)
+                    replies.note(told)
+                    yield told
 
     def _started(self, context: grpc.aio.ServicerContext[Any, Any]) -> llm_pb2.GenerateResponse:
         limits = self._engine.limits

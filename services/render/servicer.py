@@ -24,6 +24,7 @@ from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.runtime.tracing import StreamTrace
 from talkmesh.animation.v1 import animation_pb2
 from talkmesh.render.v1 import render_pb2, render_pb2_grpc
 
@@ -57,11 +58,13 @@ class RenderServicer(render_pb2_grpc.RenderServiceServicer):
         config = config_of(first.config, self._engine)
         await self._engine.prepare(config)
         yield self._started(config, context)
+        trace = StreamTrace(self._identity.serving(context))
         async with (
             aclosing(inputs(data, len(config.blendshape_names))) as faces,
             aclosing(self._engine.render(config, faces)) as pictures,
         ):
             async for picture in pictures:
+                trace.first("render.render", picture.turn_id, picture.render_ms)
                 yield response(picture)
 
     def _started(self, config: RenderConfig, context: grpc.aio.ServicerContext[Any, Any]) -> Response:

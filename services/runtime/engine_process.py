@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from grpc_health.v1 import health_pb2_grpc
 from pydantic import BaseModel
 
-from services.runtime import channels, formats, lifeline, neighbours, sources
+from services.runtime import channels, formats, lifeline, neighbours, sources, tracing
 from services.runtime.engine import Identity, ModelSpec, Service
 from services.runtime.errors import DomainError, LoadFailed
 from services.runtime.health import HealthServicer
@@ -26,6 +26,8 @@ from services.runtime.interface import Interface
 from services.runtime.telemetry import start_logging
 
 STOP_GRACE_S = 2.0
+FLUSH_S = 0.5
+"""For the last spans: a host does not wait long for an engine process to end."""
 LONGEST_ERROR = 1000
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,7 @@ async def validated(service: Service, spec: ModelSpec, engine: Any) -> Interface
 async def serving(job: EngineJob, reporter: Reporter) -> AsyncIterator[None]:
     """The job's model, served on its socket; streams get STOP_GRACE_S to end on leaving."""
     service = service_in(job.module)
-    async with loaded(service, job, reporter) as (engine, identity):
+    async with loaded(service, job, reporter) as (engine, identity), tracing.exported(service.name, FLUSH_S):
         server = channels.server()
         service.attach(server, engine, identity)
         health = HealthServicer(())

@@ -11,6 +11,7 @@ from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
 from services.runtime.streams import config_and_data
+from services.runtime.tracing import StreamTrace
 from services.tts import validation
 from services.tts.delivery import Delivery
 from services.tts.engine import (
@@ -24,6 +25,7 @@ from services.tts.engine import (
     SynthesisConfig,
     TtsEngine,
 )
+from services.tts.tracked import TrackedClauses
 from talkmesh.audio.v1 import audio_pb2, speech_pb2
 from talkmesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
@@ -59,9 +61,11 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
         rate_hz = wire.sample_rate_hz or engine.sample_rate_hz
         yield stamped(wire, self._started(context, rate_hz))
         delivery = Delivery(engine.sample_rate_hz, rate_hz)
+        tracked = TrackedClauses(StreamTrace(self._identity.serving(context)), rate_hz)
         async with aclosing(engine.synthesize(config, clauses(data, engine.max_clause_chars))) as spoken:
             async for response in delivered(spoken, delivery):
-                yield stamped(wire, response)
+                tracked.note(stamped(wire, response))
+                yield response
 
     def _started(self, context: grpc.aio.ServicerContext[Any, Any], rate_hz: int) -> Response:
         return Response(

@@ -1,6 +1,7 @@
 """The whole mesh on the embedded models, as real processes, once for all tests of this folder."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,22 +15,30 @@ DATA = ROOT / "tests" / "data"
 
 
 @pytest.fixture(scope="session")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The gateway's address."""
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Process → its address; "http" is that of the talk page."""
     logs = tmp_path_factory.mktemp("mesh")
     command = [sys.executable, "-m", "tools.up", "--port", "0", "--logs", str(logs), "--quiet"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    # A browser on this machine reaches the gateway on the loopback device, whatever else there is.
+    environment = {**os.environ, "TALKMESH_GATEWAY_WEBRTC_HOST": "127.0.0.1"}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("ready"), f"the mesh did not start: {line}"
         try:
-            yield json.loads((logs / "addresses.json").read_text())["gateway"]
+            yield json.loads((logs / "addresses.json").read_text())
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
     log = (logs / "mesh.log").read_text()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :]
+
+
+@pytest.fixture(scope="session")
+def mesh(addresses: dict[str, str]) -> str:
+    """The gateway's address."""
+    return addresses["gateway"]
 
 
 @pytest.fixture

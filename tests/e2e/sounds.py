@@ -58,13 +58,13 @@ def as_stereo_floats(data: bytes, factor: int = 3) -> bytes:
     return np.stack([finer, 0.8 * finer], axis=1).astype("<f4").tobytes()
 
 
-def without_pauses(data: bytes, longest_ms: float = 150.0, quiet: float = 0.02) -> bytes:
+def without_pauses(data: bytes, longest_ms: float = 150.0, quiet: float = 0.005) -> bytes:
     """Speech whose silences are shortened to `longest_ms`, at its ends too."""
     block = RATE // 100
     blocks = wave(data)[: len(data) // 2 // block * block].reshape(-1, block)
     kept, silent = [], 0
     for each in blocks:
         silent = silent + 1 if np.abs(each).max() < quiet else 0
-        if 10 * silent <= longest_ms / 2:
+        if 10 * silent <= longest_ms:
             kept.append(each)
     return pcm(np.concatenate(kept))

@@ -48,7 +48,7 @@ class Person:
     """Use through `person`."""
 
     call: LiveCall
-    format: AudioInput = AudioInput(RATE)
+    format: AudioInput
     heard: list[Heard] = field(default_factory=list)
     sends: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, the microphone is open but nothing comes from it."""

@@ -47,11 +47,14 @@ class Look:
     motion: Literal["reduce", "no-preference"] = "no-preference"
 
 
+DESKTOP = Look()
 PHONE = Look(390, 844, phone=True)
 
 
 @asynccontextmanager
-async def browser(microphone: Microphone = "none", flags: Sequence[str] = (), autoplay: bool = True) -> AsyncIterator[Browser]:
+async def browser(
+    microphone: Microphone = "none", flags: Sequence[str] = (), autoplay: bool = True
+) -> AsyncIterator[Browser]:
     """Chromium. The microphone plays a WAV file (mono or stereo PCM) over and over, or is not there at all.
 
     `denied` is there, and pages do not get it. Without `autoplay`, sound needs a gesture of the user first.
@@ -61,7 +64,9 @@ async def browser(microphone: Microphone = "none", flags: Sequence[str] = (), au
         chosen.append("--use-fake-device-for-media-stream")
     if isinstance(microphone, Path):
         chosen.append(f"--use-file-for-fake-audio-capture={microphone}")
-    chosen.append(f"--autoplay-policy={'no-user-gesture-required' if autoplay else 'document-user-activation-required'}")
+    chosen.append(
+        f"--autoplay-policy={'no-user-gesture-required' if autoplay else 'document-user-activation-required'}"
+    )
     async with async_playwright() as playwright:
         made = await playwright.chromium.launch(executable_path=CHROMIUM, args=chosen)
         try:
@@ -71,7 +76,7 @@ async def browser(microphone: Microphone = "none", flags: Sequence[str] = (), au
 
 
 @asynccontextmanager
-async def page_of(made: Browser, allowed: bool = True, look: Look = Look()) -> AsyncIterator[Page]:
+async def page_of(made: Browser, allowed: bool = True, look: Look = DESKTOP) -> AsyncIterator[Page]:
     """A page in a profile of its own, which may use the microphone or not. Errors in its scripts fail the test."""
     context: BrowserContext = await made.new_context(
         viewport={"width": look.width, "height": look.height},
@@ -103,7 +108,7 @@ async def page_of(made: Browser, allowed: bool = True, look: Look = Look()) -> A
 
 @asynccontextmanager
 async def opened(
-    url: str, microphone: Microphone = "none", look: Look = Look(), autoplay: bool = True
+    url: str, microphone: Microphone = "none", look: Look = DESKTOP, autoplay: bool = True
 ) -> AsyncIterator[Page]:
     """A page at `url` in a browser of its own."""
     async with (

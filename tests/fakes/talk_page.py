@@ -55,7 +55,11 @@ REPLIES = {
         "at eight thousand eight hundred and forty-nine metres.",
         "Measured from its foot on the sea floor, though, Mauna Kea in Hawaii is even taller!",
     ),
-    "zh": ("世界上海拔最高的山峰是珠穆朗玛峰，", "高度约为八千八百四十九米。", "如果从海底算起，夏威夷的冒纳凯阿火山更高！"),
+    "zh": (
+        "世界上海拔最高的山峰是珠穆朗玛峰，",
+        "高度约为八千八百四十九米。",
+        "如果从海底算起，夏威夷的冒纳凯阿火山更高！",
+    ),
 }
 STAGES = {
     "asr_final": 92.0,
@@ -81,7 +85,7 @@ class Face:
         closed, opened = (over(premultiplied(loaded.keys[key]), loaded.background) for key in ("neutral", "open"))
         self._pictures = [
             av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(cv2.addWeighted(closed, 1 - share, opened, share, 0)), format="bgr24"
+                np.asarray(cv2.addWeighted(closed, 1 - share, opened, share, 0), np.uint8), format="bgr24"
             ).reformat(format="yuv420p")
             for share in np.linspace(0, 0.8, MOUTHS)
         ]
@@ -276,7 +280,7 @@ class ScriptedSession:
         self._tell(f"turn-{self._turns}", done=done(conversation_pb2.OUTCOME_NOTHING_HEARD, "", ()))
         self._floor(conversation_pb2.FLOOR_IDLE)
 
-    def _floor(self, floor: conversation_pb2.Floor) -> None:
+    def _floor(self, floor: "conversation_pb2.Floor.ValueType") -> None:
         self._tell("", floor=conversation_pb2.FloorChange(floor=floor))
 
     def _tell(self, turn: str, **event: Message) -> None:
@@ -284,13 +288,11 @@ class ScriptedSession:
 
 
 def done(
-    outcome: conversation_pb2.Outcome, text: str, clauses: tuple[str, ...]
+    outcome: "conversation_pb2.Outcome.ValueType", text: str, clauses: tuple[str, ...]
 ) -> conversation_pb2.TurnDone:
     stages = [conversation_pb2.Stage(name=name, duration_ms=ms) for name, ms in STAGES.items()]
     audio = sum(ms for name, ms in STAGES.items() if name not in ("first_face_frame", "first_video_frame"))
-    waterfall = conversation_pb2.Waterfall(
-        stages=stages, first_audio_ms=audio, first_video_ms=sum(STAGES.values())
-    )
+    waterfall = conversation_pb2.Waterfall(stages=stages, first_audio_ms=audio, first_video_ms=sum(STAGES.values()))
     heard = outcome != conversation_pb2.OUTCOME_NOTHING_HEARD
     return conversation_pb2.TurnDone(
         outcome=outcome, user_text=text, reply_text=" ".join(clauses), waterfall=waterfall if heard else None

@@ -149,7 +149,8 @@ def test_what_comes_late_is_late_by_the_sessions_clock() -> None:
     arrivals.sound += [(0, 10.01), (20, 10.03), (40, 10.09)]
     sound, pictures = arrivals.late()
     assert [gap.late_ms for gap in sound] == pytest.approx([0, 0, 40], abs=1e-6)
-    assert [gap.late_ms for gap in pictures] == pytest.approx([0, 0, 140, 100], abs=1e-6), "a missing one is late until the next"
+    # A missing one is late until the next comes.
+    assert [gap.late_ms for gap in pictures] == pytest.approx([0, 0, 140, 100], abs=1e-6)
 
 
 def test_turns_fail_are_cut_short_or_handed_over() -> None:

@@ -27,7 +27,11 @@ export class Captions {
 
   /** Turns of a connection before this one are over; its clock does not hold any more. */
   settle() {
-    for (const turn of this.#turns.values()) turn.reply.finish();
+    for (const turn of this.#turns.values()) {
+      turn.reply.finish();
+      turn.user.dataset.state = "final";
+    }
+    this.#turns.clear();
     this.#typed = [];
   }
 

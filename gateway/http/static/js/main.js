@@ -23,7 +23,7 @@ const playhead = new Playhead();
 const problems = new Problems($("problem"));
 const captions = new Captions($("captions"), $("turns"), $("announcer"), () => playhead.now());
 const latency = new Latency($("latency"), $("latency-summary"), $("latency-stages"), $("models"));
-const screen = new Screen({ video: $("video"), still: $("still"), backdrop: $("backdrop") });
+const screen = new Screen({ video: $("video"), still: $("still") });
 const talking = new Talking($("talk"));
 
 let call = null;
@@ -120,7 +120,10 @@ const OBEYED = {
   clock: (message) => playhead.heard(message.ms, call.receivers),
   transcript: (message) => captions.transcript(message),
   clause: (message) => captions.clause(message),
-  words: (message) => captions.words(message),
+  words(message) {
+    if (message.words.length) playhead.due(message.words[0].start_ms);
+    captions.words(message);
+  },
   cut: (message) => captions.cut(message),
   done(message) {
     captions.done(message);
@@ -167,13 +170,6 @@ function busy() {
   return call?.phase === "live" && (floor === "speaking" || floor === "thinking");
 }
 
-function floorText() {
-  if (floor !== "listening") return say(floor);
-  if (choices.mode === "push") return talking.held ? say("listening") : "";
-  if (!microphone) return "";
-  return say(muted ? "muted" : heard ? "hears_you" : "listening");
-}
-
 function talkText() {
   if (hint) return [hint, ""];
   if (!microphone) return busy() ? ["interrupt", "interrupt_key"] : ["microphone_on", ""];
@@ -199,10 +195,11 @@ function draw() {
 function drawTexts(phase, live) {
   $("connection-text").textContent = say(`phase_${phase}`);
   $("invitation").textContent = choices.name ? say("invitation", { name: choices.name }) : say("invitation_nobody");
-  $("floor").hidden = !live || !floorText();
-  $("floor-text").textContent = floorText();
+  $("floor").hidden = !busy();
+  $("floor-text").textContent = say(floor);
   $("start").firstElementChild.textContent = say(phase === "ended" ? "start_again" : "start");
-  screen.portrait(choices.image, choices.name && say("portrait_of", { name: choices.name }));
+  // What has been chosen during a conversation waits until it is applied.
+  if (!live) screen.portrait(choices.image, choices.name && say("portrait_of", { name: choices.name }));
 }
 
 function drawControls(live, push) {
@@ -228,6 +225,16 @@ function drawControls(live, push) {
 function talkClicked() {
   if (!microphone && !busy()) addMicrophone();
   else if (choices.mode === "auto" || !microphone) interrupt();
+}
+
+function mute() {
+  muted = !muted;
+  draw();
+}
+
+function hush() {
+  screen.audible = !screen.audible;
+  draw();
 }
 
 function pressed() {
@@ -272,6 +279,11 @@ function closeSheet() {
   $("again").hidden = true;
 }
 
+function apply() {
+  $("sheet").close();
+  changeCall();
+}
+
 function listen() {
   $("start").addEventListener("click", () => start({ byTyping: false }));
   $("start-typing").addEventListener("click", () => start({ byTyping: true }));
@@ -279,8 +291,8 @@ function listen() {
   $("composer").addEventListener("submit", sendText);
   $("talk").addEventListener("click", talkClicked);
   $("stop").addEventListener("click", interrupt);
-  $("mute").addEventListener("click", () => draw((muted = !muted)));
-  $("sound").addEventListener("click", () => draw((screen.audible = !screen.audible)));
+  $("mute").addEventListener("click", mute);
+  $("sound").addEventListener("click", hush);
   $("tap").addEventListener("click", () => screen.play());
   $("language").addEventListener("click", useNextLanguage);
   $("settings").addEventListener("click", openSheet);
@@ -288,8 +300,10 @@ function listen() {
   $("sheet").addEventListener("close", closeSheet);
   $("sheet").addEventListener("click", (event) => event.target === $("sheet") && $("sheet").close());
   $("choices").addEventListener("submit", (event) => event.preventDefault());
-  $("apply").addEventListener("click", () => ($("sheet").close(), changeCall()));
-  screen.addEventListener("silent", (event) => ($("tap").hidden = !event.detail));
+  $("apply").addEventListener("click", apply);
+  screen.addEventListener("silent", (event) => {
+    $("tap").hidden = !event.detail;
+  });
   talking.addEventListener("pressed", pressed);
   talking.addEventListener("released", released);
   addEventListener("keydown", (event) => event.key === "Escape" && !$("sheet").open && interrupt());

@@ -3,8 +3,8 @@
 import { Fault, microphoneFault } from "./faults.js";
 
 const WANTED = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 } };
-const QUIETEST_DB = -60;
-const LOUDEST_DB = -12;
+const QUIETEST_DB = -55;
+const LOUDEST_DB = -18;
 
 /** Ask for the microphone. Throws Fault. */
 export async function openMicrophone() {

@@ -7,11 +7,13 @@ const POLL_MS = 1000;
 export class Playhead {
   #offsets = [];
   #delayMs = 100;
+  #guess = null;
   #last = { delay: 0, count: 0 };
   #polledAt = 0;
 
   reset() {
     this.#offsets = [];
+    this.#guess = null;
     this.#last = { delay: 0, count: 0 };
   }
 
@@ -21,10 +23,15 @@ export class Playhead {
     this.#poll(receivers);
   }
 
-  /** Milliseconds of the session's clock, or null before it was ever told. */
+  /** Words that begin at `ms` are told when they become due: good enough until the clock is told for the first time. */
+  due(ms) {
+    this.#guess ??= ms - performance.now();
+  }
+
+  /** Milliseconds of the session's clock, or null when nothing is known of it. */
   now() {
-    if (!this.#offsets.length) return null;
-    return performance.now() + Math.max(...this.#offsets) - this.#delayMs;
+    const offset = this.#offsets.length ? Math.max(...this.#offsets) : this.#guess;
+    return offset === null ? null : performance.now() + offset - this.#delayMs;
   }
 
   async #poll(receivers) {

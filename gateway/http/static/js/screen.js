@@ -4,9 +4,9 @@ const FADE_MS = 200;
 
 /** Event "silent" (detail: whether the browser wants a tap before it lets the voice be heard). */
 export class Screen extends EventTarget {
-  constructor({ video, still, backdrop }) {
+  constructor({ video, still }) {
     super();
-    Object.assign(this, { video, still, backdrop });
+    Object.assign(this, { video, still });
     video.addEventListener("emptied", () => this.#moving(false));
   }
 
@@ -14,9 +14,8 @@ export class Screen extends EventTarget {
   #stream = null;
 
   portrait(image, description) {
-    for (const element of [this.still, this.backdrop]) {
-      if (element.getAttribute("src") !== image) image ? (element.src = image) : element.removeAttribute("src");
-    }
+    if (!image) this.still.removeAttribute("src");
+    else if (this.still.getAttribute("src") !== image) this.still.src = image;
     this.still.alt = description;
   }
 

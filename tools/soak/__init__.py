@@ -1,0 +1,1 @@
+"""What does not come back, and what drifts, in hours of use."""
