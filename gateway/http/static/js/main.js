@@ -48,6 +48,7 @@ async function start({ byTyping = typing } = {}) {
 
 /** Go on with what has been chosen since. */
 function changeCall() {
+  captions.settle();
   return call.change(choices.wishes, microphone?.track ?? null);
 }
 
@@ -108,7 +109,7 @@ async function end() {
 const OBEYED = {
   started(message) {
     playhead.reset();
-    captions.settle();
+    captions.carryOver();
     latency.made(message.models ?? []);
   },
   state(message) {

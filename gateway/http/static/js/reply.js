@@ -64,9 +64,14 @@ export class Reply {
     else if (!this.#cursor) this.finish();
   }
 
-  /** All of it counts as spoken. */
+  /** All of it counts as spoken, and there is no more. */
   finish() {
     this.#over = true;
+    this.forgetTimes();
+  }
+
+  /** All of it counts as spoken; more may come. */
+  forgetTimes() {
     for (const span of this.#spans) span.element.className = "";
     this.#spans = [];
     delete this.element.dataset.timed;
