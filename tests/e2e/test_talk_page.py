@@ -503,3 +503,48 @@ async def test_still_for_those_who_want_it_so(site: Site) -> None:
         await expect(page.locator("html")).to_have_attribute("data-floor", "thinking")
         running: list[Any] = await page.evaluate("document.getAnimations().filter((a) => a.playState === 'running')")
         assert not running
+
+
+async def test_captions_of_events_as_a_gateway_tells_them(site: Site) -> None:
+    """What is being said has no turn of its own yet: it comes with none, or with that of the reply it is said into."""
+    events = [
+        ("transcript", {"turn": "", "text": "What", "final": False}),
+        ("transcript", {"turn": "", "text": "What a day.", "final": True}),
+        ("transcript", {"turn": "", "text": "And", "final": False}),
+        ("transcript", {"turn": "a-1", "text": "What a day. And now?", "final": True}),
+        ("clause", {"turn": "a-1", "index": 0, "text": "In 1889 they"}),
+        ("clause", {"turn": "a-1", "index": 1, "text": "built a tower."}),
+        ("words", {"turn": "a-1", "words": [{"word": "they", "start_ms": 1000, "end_ms": 2000}]}),
+        ("transcript", {"turn": "a-1", "text": "Wait", "final": False}),
+    ]
+    async with opened(site.url) as page:
+        await phase(page, "idle")
+        await page.evaluate(
+            """async (events) => {
+                const { Captions } = await import("/static/js/captions.js");
+                const place = Object.assign(document.createElement("div"), { id: "made" });
+                const list = document.createElement("ol");
+                place.append(list);
+                document.body.append(place);
+                window.at = 1500;
+                window.captions = new Captions(place, list, document.createElement("div"), () => window.at);
+                for (const [name, event] of events) captions[name](event);
+            }""",
+            events,
+        )
+        turns = page.locator("#made li")
+        await expect(turns.locator(".user")).to_have_text(["What a day. And now?", "Wait"])
+        await expect(turns.locator(".reply").first).to_have_text("In 1889 they built a tower.")
+        await expect(turns.locator(".now")).to_have_text("they")
+        await expect(turns.locator(".said")).to_have_text(["In", "1889"])
+        await page.evaluate("captions.cut({ at_ms: 1200 })")
+        await expect(turns.locator(".now, .said")).to_have_count(0)
+        again = {"turn": "a-1", "words": [{"word": "they", "start_ms": 3000, "end_ms": 3500}]}
+        await page.evaluate("words => { captions.words(words); window.at = 3100; }", again)
+        await expect(turns.locator(".now")).to_have_text("they")
+        await page.evaluate(
+            "captions.done({ turn: 'a-1', outcome: 'interrupted', user_text: '', reply_text: 'In 1889 they' })"
+        )
+        await expect(turns.locator(".note")).to_have_text("interrupted")
+        await expect(turns.locator(".user").nth(1)).to_have_attribute("data-state", "interim")
+        await expect(turns).to_have_count(1)

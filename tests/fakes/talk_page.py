@@ -133,7 +133,10 @@ class ScriptedSession:
         )
         self.attached = 0
         self._now = 0
+        self._prefix = secrets.token_hex(4)
         self._turns = 0
+        self._turn_id = ""
+        """Of the reply in progress. What the user says into it is told with this id until it is certain."""
         self._speaking = False
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._reply: asyncio.Task[None] | None = None
@@ -163,7 +166,7 @@ class ScriptedSession:
         if text == "fail":
             raise InvalidInput("text", "cannot be answered", "something else")
         self._queue.put_nowait(text)
-        return f"{self.id}-{self._turns}"
+        return f"{self._prefix}-{self._turns + self._queue.qsize()}"
 
     async def say(self, text: str) -> str:
         return await self.ask(text)
@@ -222,9 +225,10 @@ class ScriptedSession:
         while True:
             text = await self._queue.get()
             self._turns += 1
-            self._reply = asyncio.create_task(self._turn(f"turn-{self._turns}", text))
+            self._turn_id = f"{self._prefix}-{self._turns}"
+            self._reply = asyncio.create_task(self._turn(self._turn_id, text))
             await asyncio.wait((self._reply,))
-            self._reply = None
+            self._reply, self._turn_id = None, ""
 
     async def _turn(self, turn: str, text: str) -> None:
         outcome = conversation_pb2.OUTCOME_COMPLETED
@@ -268,7 +272,7 @@ class ScriptedSession:
         if self._voiced_ms % 100 == 0:
             text = HEARD[self.language]
             said = text[: max(4, round(len(text) * min(1.0, self._voiced_ms / 1500)))]
-            self._tell(f"turn-{self._turns + 1}", transcript=asr_pb2.Transcript(text=said))
+            self._tell(self._turn_id, transcript=asr_pb2.Transcript(text=said))
 
     def _end_utterance(self) -> None:
         voiced, self._voiced_ms, self._quiet_ms = self._voiced_ms, 0, 0
@@ -277,7 +281,7 @@ class ScriptedSession:
             self._queue.put_nowait(HEARD[self.language])
             return
         self._turns += 1
-        self._tell(f"turn-{self._turns}", done=done(conversation_pb2.OUTCOME_NOTHING_HEARD, "", ()))
+        self._tell(f"{self._prefix}-{self._turns}", done=done(conversation_pb2.OUTCOME_NOTHING_HEARD, "", ()))
         self._floor(conversation_pb2.FLOOR_IDLE)
 
     def _floor(self, floor: "conversation_pb2.Floor.ValueType") -> None:

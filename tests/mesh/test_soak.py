@@ -19,7 +19,7 @@ from tools.up import running_mesh
 pytestmark = pytest.mark.mesh
 CYCLES = 12
 WARM_CYCLES = 5
-HELD = Holding(rss_kib=9e4, uss_kib=5e4, processes=1, threads=4, fds=10, tasks=7, objects=50_000)
+HELD = Holding(rss_kib=9e4, uss_kib=6e4, anonymous_kib=5e4, processes=1, threads=4, fds=10, tasks=7, objects=50_000)
 SPEND = """
 import asyncio, threading
 kept = []
@@ -48,7 +48,7 @@ def memory(kib_per_cycle: float, noise_kib: float = 400.0, objects: float = 0.0)
         cycle: {
             "tts": replace(
                 HELD,
-                uss_kib=5e4 + kib_per_cycle * cycle + rng.gauss(0, noise_kib),
+                anonymous_kib=5e4 + kib_per_cycle * cycle + rng.gauss(0, noise_kib),
                 objects=50_000 + round(objects * cycle) + rng.randrange(-20, 20),
             )
         }
@@ -62,16 +62,18 @@ def test_noise_and_what_is_within_bounds_is_no_leak() -> None:
 
 
 def test_memory_and_objects_that_grow_are_a_leak() -> None:
-    assert [each.what for each in growth.growing(memory(60.0))] == ["uss_kib"]
+    assert [each.what for each in growth.growing(memory(60.0))] == ["anonymous_kib"]
     assert [each.what for each in growth.growing(memory(0.0, objects=12))] == ["objects"]
 
 
 def test_one_jump_is_no_leak_but_steps_are() -> None:
     """Allocators take memory by the arena."""
-    once = {cycle: {"tts": replace(HELD, uss_kib=5e4 + (8192 if cycle > 60 else 0))} for cycle in range(50, 201, 10)}
+    once = {
+        cycle: {"tts": replace(HELD, anonymous_kib=5e4 + (8192 if cycle > 60 else 0))} for cycle in range(50, 201, 10)
+    }
     assert growth.growing(once) == []
-    steps = {cycle: {"tts": replace(HELD, uss_kib=5e4 + 4096 * (cycle // 40))} for cycle in range(50, 201, 10)}
-    assert [each.what for each in growth.growing(steps)] == ["uss_kib"]
+    steps = {cycle: {"tts": replace(HELD, anonymous_kib=5e4 + 4096 * (cycle // 40))} for cycle in range(50, 201, 10)}
+    assert [each.what for each in growth.growing(steps)] == ["anonymous_kib"]
 
 
 @pytest.mark.parametrize("what", census.COUNTS)
@@ -141,7 +143,7 @@ async def test_a_process_tells_what_it_holds(spender: "subprocess.Popen[str]", t
     assert found == {"threads", "fds", "tasks"}
     was, now = before["spender"], after["spender"]
     assert (now.threads - was.threads, now.fds - was.fds, now.tasks - was.tasks) == (3, 3, 3)
-    assert now.uss_kib - was.uss_kib > 2048
+    assert now.anonymous_kib - was.anonymous_kib > 2048
     assert now.objects - was.objects >= 9
     assert now.task_names["sleep"] == 5
 

@@ -31,13 +31,20 @@ class Holding:
 
     rss_kib: float
     uss_kib: float
+    """Unique: grows and shrinks with what other processes map of the same files too."""
+    anonymous_kib: float
+    """Heaps and stacks: what a process can leak."""
     processes: int
     """Itself and all below it."""
     threads: int
     """Without those of the event loop's own pool, which makes them when it first needs them, keeps them and has few."""
     fds: int
     tasks: int = -1
+    malloc_kib: float = -1
+    """Of `anonymous_kib`, what is allocated; the rest is Python's small objects and what lies free between what is."""
     objects: int = -1
+    blocks: int = -1
+    """Of memory that small objects have."""
     types: dict[str, int] = field(default_factory=dict, repr=False)
     task_names: dict[str, int] = field(default_factory=dict, repr=False)
     python_threads: tuple[str, ...] = field(default=(), repr=False)
@@ -96,13 +103,24 @@ def holding(pid: int, told: Mapping[str, Any] | None) -> Holding:
     return Holding(
         rss_kib=memory.rss / 1024,
         uss_kib=memory.uss / 1024,
+        anonymous_kib=anonymous_kib(pid),
         processes=1 + len(process.children(recursive=True)),
         threads=process.num_threads() - sum(LOOPS_POOL.fullmatch(name) is not None for name in names),
         fds=process.num_fds(),
         tasks=sum(told["tasks"].values()) if told else -1,
+        malloc_kib=told.get("malloc_kib", -1),
         objects=told.get("objects", -1),
+        blocks=told.get("blocks", -1),
         types=told.get("types", {}),
         task_names=told.get("tasks", {}),
         python_threads=tuple(names),
         allocated=tuple(told.get("allocated", ())),
     )
+
+
+def anonymous_kib(pid: int) -> float:
+    """Resident memory that belongs to no file, by Linux."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return float(line.split()[1])
+    raise NoAnswer(f"process {pid} has no memory any more")

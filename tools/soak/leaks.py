@@ -6,7 +6,7 @@
 A cycle connects, has one turn (typed, only said, spoken, left in the middle, interrupted: by turns) and leaves. After some
 of them everything is left alone until no stream is open, garbage is collected, free memory given back, and all processes of
 the mesh are looked at. Processes, threads, file descriptors and asyncio tasks have to come back to what they were at the
-first sample, exactly, within SETTLE_S. Memory that is a process's own (USS) and the number of its Python objects may not
+first sample, exactly, within SETTLE_S. Memory that belongs to no file (RssAnon) and the number of Python objects may not
 grow from the second quarter of the cycles on: the slope of all samples there (Theil-Sen), less three standard errors, has to
 stay below 16 KiB and 4 objects a cycle. Exit status 1 when something grows.
 """
@@ -71,7 +71,7 @@ def slopes_of(steady: Mapping[int, Census], name: str) -> dict[str, Any]:
     if len(steady) < 3:
         return {}
     found = {}
-    for what in ("rss_kib", "uss_kib", "objects"):
+    for what in ("rss_kib", "anonymous_kib", "malloc_kib", "blocks", "objects"):
         slope = growth.slope(list(steady), [getattr(each[name], what) for each in steady.values()])
         found[what] = {"per_cycle": round(slope.per_cycle, 3), "error": round(slope.error, 3)}
     return found
@@ -147,10 +147,10 @@ async def soak(
 
 def line(number: int, now: Census, found: list[Finding]) -> str:
     """A sample in brief."""
-    uss = sum(each.uss_kib for each in now.values()) / 1024
+    held = sum(each.anonymous_kib for each in now.values()) / 1024
     sums = ", ".join(f"{sum(max(0, getattr(each, what)) for each in now.values())} {what}" for what in COUNTS)
     said = [f"      not back: {each} {now[each.process].python_threads}" for each in found]
-    return "\n".join((f"{number:5} cycles: {uss:8.1f} MiB, {sums}", *said))
+    return "\n".join((f"{number:5} cycles: {held:8.1f} MiB, {sums}", *said))
 
 
 def table(outcome: Outcome) -> str:
@@ -158,7 +158,7 @@ def table(outcome: Outcome) -> str:
     wanted = [number for number in (10, 50, 100, 200, outcome.cycles) if number in outcome.censuses]
     shown = sorted(set(wanted) or outcome.censuses)
     rows = [
-        f"{'process':18} {'cycles':>6} {'RSS MiB':>8} {'USS MiB':>8} {'proc':>4} {'thr':>4} {'fds':>4} {'tasks':>5} objects"
+        f"{'MiB:':>29} {'RSS':>6} {'USS':>6} {'anon':>6} {'malloc':>6} {'proc':>4} {'thr':>4} {'fds':>4} {'tasks':>5} objects"
     ]
     for name in next(iter(outcome.censuses.values())):
         rows += [row(name, number, outcome.censuses[number][name]) for number in shown]
@@ -166,8 +166,10 @@ def table(outcome: Outcome) -> str:
 
 
 def row(name: str, number: int, held: Holding) -> str:
-    memory = f"{held.rss_kib / 1024:8.1f} {held.uss_kib / 1024:8.1f}"
-    return f"{name:18} {number:6} {memory} {held.processes:4} {held.threads:4} {held.fds:4} {held.tasks:5} {held.objects:7}"
+    sizes = (held.rss_kib, held.uss_kib, held.anonymous_kib, held.malloc_kib)
+    memory = " ".join(f"{each / 1024:6.1f}" for each in sizes)
+    counts = f"{held.processes:4} {held.threads:4} {held.fds:4} {held.tasks:5} {held.objects:7}"
+    return f"{name:18} {number:10} {memory} {counts}"
 
 
 def explained(outcome: Outcome) -> str:

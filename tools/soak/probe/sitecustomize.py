@@ -10,34 +10,50 @@ import signal
 from typing import Any
 
 MOST = 25
+MALLINFO = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 first: Any = None
-trim: Any = None
-"""The C library's; made once, because making it leaves types behind."""
+libc: Any = None
+"""Made once, because making it leaves types behind."""
 
 
 def told() -> dict[str, Any]:
     """Everything countable."""
     import asyncio
-    import ctypes
     import gc
+    import sys
     import threading
     from collections import Counter
 
-    global trim  # noqa: PLW0603
-    trim = trim or ctypes.CDLL(None).malloc_trim
     gc.collect()
     gc.collect()
-    trim(0)
+    malloc_kib = used_by_malloc_kib()
     objects = gc.get_objects()
     tasks = [each for each in objects if isinstance(each, asyncio.Task) and not each.done()]
     types = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in objects)
     return {
         "objects": len(objects),
+        "blocks": sys.getallocatedblocks(),
+        "malloc_kib": malloc_kib,
         "types": dict(types.most_common(400)),
         "tasks": dict(Counter(getattr(each.get_coro(), "__qualname__", "?") for each in tasks)),
         "python_threads": sorted(each.name for each in threading.enumerate()),
         "allocated": allocated(),
     }
+
+
+def used_by_malloc_kib() -> float:
+    """What is allocated with malloc now, without what lies free in between; what is free at the ends is given back."""
+    import ctypes
+
+    global libc  # noqa: PLW0603
+    if libc is None:
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = type(
+            "Mallinfo", (ctypes.Structure,), {"_fields_": [(n, ctypes.c_size_t) for n in MALLINFO]}
+        )
+    libc.malloc_trim(0)
+    info = libc.mallinfo2()
+    return float(info.uordblks + info.hblkhd) / 1024
 
 
 def allocated() -> list[str]:

@@ -5,6 +5,7 @@ import { Reply } from "./reply.js";
 
 const MOST_TURNS = 40;
 const NEAR_END_PX = 80;
+const STALE_MS = 6000;
 
 export class Captions {
   /** `place` scrolls, `list` holds the turns, `announcer` is read out to those who do not see; `nowMs` is a clock. */
@@ -17,11 +18,16 @@ export class Captions {
 
   #turns = new Map();
   #typed = [];
+  #spoken = null; // What the user is saying: nobody knows yet which turn it will be.
+  #said = ""; // Of that, what is certain already.
+  #stale = 0;
   #drawing = false;
 
   clear() {
     this.#turns.clear();
     this.#typed = [];
+    this.#spoken = null;
+    this.#said = "";
     this.list.replaceChildren();
   }
 
@@ -33,7 +39,7 @@ export class Captions {
   /** All turns are over: what comes now is of others, whatever their ids. */
   settle() {
     this.carryOver();
-    for (const turn of this.#turns.values()) turn.user.dataset.state = "final";
+    this.#forgetSpoken();
     this.#turns.clear();
     this.#typed = [];
   }
@@ -47,12 +53,25 @@ export class Captions {
     this.#follow(true);
   }
 
+  /** Only a final that belongs to a turn is what that turn begins with; all before are of what is just being said. */
   transcript({ turn: id, text, final }) {
-    const known = this.#turns.get(id) ?? (final ? this.#typedAs(id, (turn) => turn.user.textContent === text) : null);
-    const turn = known ?? this.#named(id, this.#made());
+    if (!final || !id) return this.#interim(text, final);
+    const turn = this.#turns.get(id) ?? this.#typedAs(id, (each) => each.user.textContent === text) ?? this.#spokenAs(id);
     turn.user.textContent = text;
-    turn.user.dataset.state = final ? "final" : "interim";
-    if (final) this.#announce(`${say("you")}: ${text}`);
+    turn.user.dataset.state = "final";
+    this.#announce(`${say("you")}: ${text}`);
+    this.#follow();
+  }
+
+  #interim(text, certain) {
+    const whole = joined(this.#said, text);
+    if (certain) this.#said = whole;
+    if (!whole) return;
+    this.#spoken ??= this.#made();
+    this.#spoken.user.textContent = whole;
+    this.#spoken.user.dataset.state = "interim";
+    clearTimeout(this.#stale);
+    this.#stale = setTimeout(() => this.#forgetSpoken(), STALE_MS);
     this.#follow();
   }
 
@@ -72,7 +91,7 @@ export class Captions {
   }
 
   done({ turn: id, outcome, user_text: said, reply_text: answer }) {
-    const turn = this.#of(id);
+    const turn = outcome === "nothing_heard" ? (this.#turns.get(id) ?? this.#spokenAs(id)) : this.#of(id);
     if (said) turn.user.textContent = said;
     turn.user.dataset.state = "final";
     turn.item.dataset.outcome = outcome;
@@ -96,6 +115,22 @@ export class Captions {
   #typedAs(id, fits) {
     const index = this.#typed.findIndex(fits);
     return index < 0 ? null : this.#named(id, this.#typed.splice(index, 1)[0]);
+  }
+
+  /** What was being said has become a turn. */
+  #spokenAs(id) {
+    const turn = this.#spoken ?? this.#made();
+    this.#spoken = null;
+    this.#said = "";
+    clearTimeout(this.#stale);
+    return this.#named(id, turn);
+  }
+
+  /** It was nothing, or nothing came of it. */
+  #forgetSpoken() {
+    this.#spoken?.item.remove();
+    this.#spoken = null;
+    this.#said = "";
   }
 
   #named(id, turn) {
@@ -138,6 +173,10 @@ export class Captions {
     };
     requestAnimationFrame(frame);
   }
+}
+
+function joined(before, after) {
+  return /[\p{L}\p{N}.,!?;:]$/u.test(before) && !/\p{Script=Han}$/u.test(before) ? `${before} ${after}` : before + after;
 }
 
 /** A question and its reply. */
