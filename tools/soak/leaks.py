@@ -158,7 +158,8 @@ def table(outcome: Outcome) -> str:
     wanted = [number for number in (10, 50, 100, 200, outcome.cycles) if number in outcome.censuses]
     shown = sorted(set(wanted) or outcome.censuses)
     rows = [
-        f"{'MiB:':>29} {'RSS':>6} {'USS':>6} {'anon':>6} {'malloc':>6} {'proc':>4} {'thr':>4} {'fds':>4} {'tasks':>5} objects"
+        f"{'MiB:':>29} {'RSS':>6} {'USS':>6} {'anon':>6} {'malloc':>6} "
+        f"{'proc':>4} {'thr':>4} {'fds':>4} {'tasks':>5} objects"
     ]
     for name in next(iter(outcome.censuses.values())):
         rows += [row(name, number, outcome.censuses[number][name]) for number in shown]
