@@ -1,10 +1,12 @@
 """The HTTP interface as a whole."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
+from starlette.responses import Response
 
 from gateway.http import outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.errors import told_as_json
@@ -16,6 +18,15 @@ from gateway.outputs.outputs import Outputs
 from gateway.webrtc.peers import Peers
 
 EXPOSED = ("Location", "Link", "Retry-After")
+
+
+class Fresh(StaticFiles):
+    """Files that browsers ask after each time: after an update, no old module meets a new one."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def app_of(
@@ -36,7 +47,7 @@ def app_of(
     app.include_router(outputs_routes.router_of(sessions, outputs))
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
-    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")
     if origins:
         methods, headers = ("GET", "POST", "PATCH", "DELETE"), ("Content-Type",)
         app.add_middleware(

@@ -51,6 +51,7 @@ class Events:
         self.send(self._started)
         if self._state is not None:
             self.send(self._state)
+        self._tell_time()
 
     def send(self, message: Message) -> None:
         """Send a message, if there is somebody to take it."""
@@ -86,8 +87,11 @@ class Events:
         """Say what time it is, until cancelled."""
         while True:
             await asyncio.sleep(CLOCK_S)
-            if self._clock.running:
-                self.send({"type": "clock", "ms": self._clock.latest_ms})
+            self._tell_time()
+
+    def _tell_time(self) -> None:
+        if self._clock.running:
+            self.send({"type": "clock", "ms": self._clock.latest_ms})
 
     async def obey(self) -> None:
         """Do what is wanted, one after the other, until cancelled."""
