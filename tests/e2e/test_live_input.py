@@ -54,13 +54,6 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def addresses(mesh: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Where everything of the mesh is, by name; "etcd" too."""
-    found = [json.loads(path.read_text()) for path in tmp_path_factory.getbasetemp().glob("mesh*/addresses.json")]
-    return next(each for each in found if each["gateway"] == mesh)
-
-
 async def still_answers(user: Person, question: bytes) -> None:
     """The microphone works, and somebody listens."""
     before = len(user.of(TurnDone))

@@ -15,8 +15,8 @@ import psutil
 
 PROBE = Path(__file__).resolve().parent / "probe"
 ANSWER_S = 20.0
-LOOPS_POOL = re.compile(r"asyncio_\d+")
-"""Names of the threads in which asyncio.to_thread runs things."""
+POOLED = re.compile(r"(?!ThreadPoolExecutor-).+_\d+")
+"""Names of the threads of pools that somebody has named: each pool has a fixed number of them, made when first needed."""
 COUNTS = ("processes", "threads", "fds", "tasks")
 """What has to come back exactly."""
 
@@ -37,7 +37,7 @@ class Holding:
     processes: int
     """Itself and all below it."""
     threads: int
-    """Without those of the event loop's own pool, which makes them when it first needs them, keeps them and has few."""
+    """Without those of named pools, each name once: two of one name are two pools, where there should be one."""
     fds: int
     tasks: int = -1
     malloc_kib: float = -1
@@ -105,7 +105,7 @@ def holding(pid: int, told: Mapping[str, Any] | None) -> Holding:
         uss_kib=memory.uss / 1024,
         anonymous_kib=anonymous_kib(pid),
         processes=1 + len(process.children(recursive=True)),
-        threads=process.num_threads() - sum(LOOPS_POOL.fullmatch(name) is not None for name in names),
+        threads=process.num_threads() - len({name for name in names if POOLED.fullmatch(name)}),
         fds=process.num_fds(),
         tasks=sum(told["tasks"].values()) if told else -1,
         malloc_kib=told.get("malloc_kib", -1),
