@@ -8,7 +8,7 @@ from services.runtime.errors import Busy
 WINDOW_S = 10.0
 LEAST_PICTURES = 50
 """Fewer in the window say nothing."""
-MOST_LATE = 0.1
+MOST_LATE = 0.25
 """Share of pictures that come too late, or not at all, from which nobody is let in."""
 RETRY_S = 5.0
 EMA = 0.05

@@ -26,7 +26,7 @@ IDLE_AHEAD_MS, SPEAKING_AHEAD_MS = 90.0, 240.0
 """How long before their time frames are ordered."""
 BEGIN_AHEAD_MS = 24.0
 """A reply begins with the first frame that is not due before that: its picture has to be drawn."""
-LATE_S = 0.02
+LATE_S = 0.04
 UNDER_WAY = 2
 """Frames that the renderer has at a time: one that it draws, and the next."""
 KEYFRAME_PAUSE_S = 0.5
