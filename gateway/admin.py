@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -16,7 +15,6 @@ from gateway.evictions import Evictions
 from gateway.observed import Observed
 from services.runtime import statuses
 from services.runtime.desired import Cause
-from services.runtime.errors import DomainError
 from services.runtime.etcd import Etcd
 from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
 from talkmesh.model.v1 import model_pb2
@@ -28,27 +26,7 @@ CAUSES: dict[Cause, "admin_pb2.Cause.ValueType"] = {
     "crash loop": admin_pb2.CAUSE_CRASH_LOOP,
 }
 log = logging.getLogger(__name__)
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-def answered(
-    method: Callable[["AdminServicer", Request, Context], Awaitable[Response]],
-) -> Callable[["AdminServicer", Request, Context], Awaitable[Response]]:
-    """Wrap a method with one answer so that a domain error ends its call with its status; all else is a defect."""
-
-    @functools.wraps(method)
-    async def wrapped(self: "AdminServicer", request: Request, context: Context) -> Response:
-        try:
-            return await method(self, request, context)
-        except DomainError as error:
-            return await statuses.abort(context, error)
-        except Exception as error:
-            log.exception("%s failed", method.__qualname__)
-            return await context.abort(grpc.StatusCode.INTERNAL, f"{method.__qualname__}: {type(error).__name__}")
-
-    return wrapped
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -58,7 +36,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._control = control
         self._observed = observed
 
-    @answered
+    @statuses.answered
     async def ListCatalog(
         self, request: admin_pb2.ListCatalogRequest, context: Context
     ) -> admin_pb2.ListCatalogResponse:
@@ -66,7 +44,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         problems = (model_pb2.Problem(key=each.key, field=each.field, reason=each.reason) for each in found.problems)
         return admin_pb2.ListCatalogResponse(models=map(catalog_model, found.entries), problems=problems)
 
-    @answered
+    @statuses.answered
     async def SetSlot(self, request: admin_pb2.SetSlotRequest, context: Context) -> admin_pb2.SetSlotResponse:
         change = await self._control.set_slot(
             request.service,
@@ -80,33 +58,33 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
         return admin_pb2.SetSlotResponse(change=slot_change(change))
 
-    @answered
+    @statuses.answered
     async def RollBack(self, request: admin_pb2.RollBackRequest, context: Context) -> admin_pb2.RollBackResponse:
         change = await self._control.roll_back(
             request.service, request.slot, actor=request.actor, reason=request.reason
         )
         return admin_pb2.RollBackResponse(change=slot_change(change))
 
-    @answered
+    @statuses.answered
     async def SetVeto(self, request: admin_pb2.SetVetoRequest, context: Context) -> admin_pb2.SetVetoResponse:
         await self._control.set_veto(
             request.service, request.model, request.vetoed, actor=request.actor, reason=request.reason
         )
         return admin_pb2.SetVetoResponse()
 
-    @answered
+    @statuses.answered
     async def Evict(self, request: admin_pb2.EvictRequest, context: Context) -> admin_pb2.EvictResponse:
         await self._control.evict(request.service, request.model, actor=request.actor, reason=request.reason)
         return admin_pb2.EvictResponse()
 
-    @answered
+    @statuses.answered
     async def Preload(self, request: admin_pb2.PreloadRequest, context: Context) -> admin_pb2.PreloadResponse:
         await self._control.preload(
             request.service, request.model, request.preload, actor=request.actor, reason=request.reason
         )
         return admin_pb2.PreloadResponse()
 
-    @answered
+    @statuses.answered
     async def ListHistory(
         self, request: admin_pb2.ListHistoryRequest, context: Context
     ) -> admin_pb2.ListHistoryResponse:

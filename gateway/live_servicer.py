@@ -1,9 +1,8 @@
 """LiveService on the wire."""
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
 
@@ -12,7 +11,7 @@ from gateway.outputs.push import Push, PushState
 from gateway.outputs.pushes import Pushes
 from gateway.outputs.sessions import Session, Sessions
 from services.runtime import statuses
-from services.runtime.errors import DomainError, InvalidInput, NotFound, Refused
+from services.runtime.errors import InvalidInput, NotFound, Refused
 from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.live.v1 import live_pb2, live_pb2_grpc
 
@@ -25,8 +24,6 @@ STATES: dict[PushState, "live_pb2.PushState.ValueType"] = {
     PushState.FAILED: live_pb2.PUSH_STATE_FAILED,
 }
 log = logging.getLogger(__name__)
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -37,24 +34,6 @@ class Host(Protocol):
         """Open a session that stays until it is closed; returns its id. Raises DomainError."""
 
 
-def answered(
-    method: Callable[["LiveServicer", Request, Context], Awaitable[Response]],
-) -> Callable[["LiveServicer", Request, Context], Awaitable[Response]]:
-    """Wrap a method so that a domain error ends its call with its status; all else is a defect."""
-
-    @functools.wraps(method)
-    async def wrapped(self: "LiveServicer", request: Request, context: Context) -> Response:
-        try:
-            return await method(self, request, context)
-        except DomainError as error:
-            return await statuses.abort(context, error)
-        except Exception as error:
-            log.exception("%s failed", method.__qualname__)
-            return await context.abort(grpc.StatusCode.INTERNAL, f"{method.__qualname__}: {type(error).__name__}")
-
-    return wrapped
-
-
 class LiveServicer(live_pb2_grpc.LiveServiceServicer):
     """Live sessions and their pushes, for scripts."""
 
@@ -63,7 +42,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         self._host = host
         self._pushes = pushes
 
-    @answered
+    @statuses.answered
     async def OpenSession(self, request: live_pb2.OpenSessionRequest, context: Context) -> live_pb2.OpenSessionResponse:
         if request.config.session_id:
             raise InvalidInput("config.session_id", "a new session is opened", "an empty one")
@@ -75,7 +54,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         session_id = await self._host.open(config)
         return live_pb2.OpenSessionResponse(started=self._sessions.get(session_id).started)
 
-    @answered
+    @statuses.answered
     async def CloseSession(
         self, request: live_pb2.CloseSessionRequest, context: Context
     ) -> live_pb2.CloseSessionResponse:
@@ -87,35 +66,35 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             log.info("session %s has ended with its last push", request.session_id)
         return live_pb2.CloseSessionResponse()
 
-    @answered
+    @statuses.answered
     async def ListSessions(
         self, request: live_pb2.ListSessionsRequest, context: Context
     ) -> live_pb2.ListSessionsResponse:
         return live_pb2.ListSessionsResponse(sessions=map(self._described, self._sessions.list()))
 
-    @answered
+    @statuses.answered
     async def Say(self, request: live_pb2.SayRequest, context: Context) -> live_pb2.SayResponse:
         session = self._sessions.get(request.session_id)
         turn_id, done = await turn(session, session.say, request.text, request.wait)
         return live_pb2.SayResponse(turn_id=turn_id, done=done)
 
-    @answered
+    @statuses.answered
     async def Ask(self, request: live_pb2.AskRequest, context: Context) -> live_pb2.AskResponse:
         session = self._sessions.get(request.session_id)
         turn_id, done = await turn(session, session.ask, request.text, request.wait)
         return live_pb2.AskResponse(turn_id=turn_id, done=done)
 
-    @answered
+    @statuses.answered
     async def StartPush(self, request: live_pb2.StartPushRequest, context: Context) -> live_pb2.StartPushResponse:
         push = self._pushes.start(request.session_id, request.url)
         return live_pb2.StartPushResponse(push=push_status(push))
 
-    @answered
+    @statuses.answered
     async def StopPush(self, request: live_pb2.StopPushRequest, context: Context) -> live_pb2.StopPushResponse:
         push = await self._pushes.stop(request.session_id, request.push_id)
         return live_pb2.StopPushResponse(push=push_status(push))
 
-    @answered
+    @statuses.answered
     async def ListPushes(self, request: live_pb2.ListPushesRequest, context: Context) -> live_pb2.ListPushesResponse:
         if not request.session_id:
             raise InvalidInput("session_id", "is empty")

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
@@ -28,8 +28,10 @@ DOMAIN = "talkmesh"
 # percent-encoded; a caller's own text in it must not break the call that tells of it.
 LONGEST_MESSAGE_BYTES = 768
 log = logging.getLogger(__name__)
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 Servicer = Any
+Context = grpc.aio.ServicerContext[Any, Any]
 
 CODES: tuple[tuple[type[DomainError], int], ...] = (
     (InvalidInput, code_pb2.INVALID_ARGUMENT),
@@ -127,5 +129,23 @@ def told_as_status(
         except Exception as error:
             log.exception("%s failed", method.__qualname__)
             await context.abort(grpc.StatusCode.INTERNAL, f"{method.__qualname__}: {type(error).__name__}")
+
+    return wrapped
+
+
+def answered(
+    method: Callable[[Servicer, Request, Context], Awaitable[Response]],
+) -> Callable[[Servicer, Request, Context], Awaitable[Response]]:
+    """Wrap a method with one answer so that a domain error ends its call with its status; all else is a defect."""
+
+    @functools.wraps(method)
+    async def wrapped(self: Servicer, request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request, context)
+        except DomainError as error:
+            return await abort(context, error)
+        except Exception as error:
+            logging.getLogger(method.__module__).exception("%s failed", method.__qualname__)
+            return await context.abort(grpc.StatusCode.INTERNAL, f"{method.__qualname__}: {type(error).__name__}")
 
     return wrapped
