@@ -123,6 +123,7 @@ def figures(
         "models": options.models,
         **swapped.figures(),
         **turn_figures(options.service, ended),
+        "sessions_refused": talks.refused,
         "gap_ms": gaps.gap_figures(sound["base"], sound["swap"]),
         "video_gap_ms": gaps.gap_figures(pictures["base"], pictures["swap"]),
         "underruns": {kind: sum(late > BUFFER_MS for late in sound[kind]) for kind in sound},

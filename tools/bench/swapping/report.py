@@ -13,6 +13,8 @@ def told(found: dict[str, Any]) -> str:
         f"load: {listed(found['load'], '')}; {kinds}",
     ]
     lines += gaps("gap between chunks", found["gap_ms"])
+    if pictures := found.get("video_gap_ms"):
+        lines += gaps("the same of pictures", pictures)
     if beside := found.get("neighbour_gap_ms"):
         lines += gaps("the same, of the neighbour nobody swaps", beside)
     if growth := found.get("resources"):
@@ -38,6 +40,8 @@ def streams(found: dict[str, Any]) -> list[str]:
     ends = [f"{found['streams_failed']} failed", f"{found['streams_truncated']} truncated"]
     if found["mixed_chunks"] is not None:
         ends.append(f"{found['mixed_chunks']} mixed chunks")
+    if refused := found.get("sessions_refused"):
+        ends.append(f"{refused} times a new session was told to come again later")
     if "turns_handed_over" in found:
         ends.append(f"{found['turns_handed_over']} handed over to the model after")
     why = [f"  failed by: {reason}" for reason in found.get("failures", ())]

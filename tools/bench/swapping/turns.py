@@ -35,7 +35,8 @@ QUESTIONS = (
     "How do birds fly?",
 )
 BUFFER_MS = 200.0
-TURNS_EACH = 3
+TURNS_EACH = 6
+AGAIN_S = 0.5
 REPLY_TOKENS = 40
 SIZE = 256
 LONGEST_TURN_S = 60.0
@@ -111,6 +112,8 @@ class Conversations:
     """A recorded question to speak; without it questions are typed."""
     turns: list[Turn] = field(default_factory=list)
     arrivals: list[Arrivals] = field(default_factory=list)
+    refused: int = 0
+    """So often a new session was told to come again later, as the machine was busy. It came again."""
     stopping: bool = False
 
     async def client(self, number: int) -> None:
@@ -126,8 +129,11 @@ class Conversations:
                     async with client.live(config) as call:
                         await self.session(call, wav, number)
                 except TalkmeshError as error:
-                    self.turns.append(Turn(1, error=f"{error.code}: {error}"))
-                    await asyncio.sleep(0.5)
+                    if error.code == "RESOURCE_EXHAUSTED":
+                        self.refused += 1
+                    else:
+                        self.turns.append(Turn(1, error=f"{error.code}: {error}"))
+                    await asyncio.sleep(error.retry_after_s or AGAIN_S)
 
     async def session(self, call: LiveCall, wav: Wav | None, number: int) -> None:
         """Some turns, and everything that comes meanwhile."""
