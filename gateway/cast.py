@@ -35,6 +35,15 @@ class Cast:
             stream.forget_models()
             stream.move(self.mesh.generation(stream.service))
 
+    def follow(self, at_rest: bool) -> None:
+        """Be ready for newer models of the face; `at_rest`, go on with them: nobody speaks."""
+        for stream in self.face.streams if self.face else ():
+            newest = self.mesh.generation(stream.service)
+            if at_rest:
+                stream.move(newest)
+            else:
+                stream.prepare(newest)
+
     @property
     def listeners(self) -> list[model_pb2.ServingModel]:
         """The models that hear what is said now."""

@@ -40,6 +40,8 @@ Detail = TypeVar("Detail", error_details_pb2.ErrorInfo, error_details_pb2.Resour
 Cut = Callable[[], Awaitable[None]]
 Opening = Callable[[], AbstractAsyncContextManager[tuple[Stream[Any, Any], Any]]]
 """Opens the stream so that it goes on from here; gives it with the service's first response."""
+Begin = Callable[[Any], None]
+"""Has a stream that is open, and whose first response this is, go on from here."""
 
 
 async def nothing() -> None:
@@ -147,10 +149,57 @@ class Backlog(Generic[Item]):
         await self._changed.wait()
 
 
+class Ahead:
+    """A stream to the next model, opened while the one before it still serves."""
+
+    def __init__(self, generation: int, opening: Opening) -> None:
+        self.generation = generation
+        self._opening = opening
+        self._opened: tuple[Stream[Any, Any], Any] | None = None
+        self._done = asyncio.Event()
+        self._left = asyncio.Event()
+        self._task = asyncio.create_task(self._hold())
+
+    async def _hold(self) -> None:
+        try:
+            async with self._opening() as self._opened:
+                self._done.set()
+                await self._left.wait()
+        except ServiceFailed as error:
+            log.info("%s: its next model's stream did not open ahead: %s", error.service, error)
+        finally:
+            self._done.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no more to wait for: it is open, or it could not be opened."""
+        return self._done.is_set()
+
+    async def opened(self) -> tuple[Stream[Any, Any], Any] | None:
+        """The stream and its first response; None if it is not to be had any more."""
+        await self._done.wait()
+        return self._opened if self._opened and not self._opened[0].over else None
+
+    async def close(self) -> None:
+        """Cancel the stream if it has not ended."""
+        self._left.set()
+        if not self.ready:
+            self._task.cancel()
+        await asyncio.wait((self._task,))
+
+
 class Continued(Generic[Item, Response]):
     """A stream that goes on with the next model when its model's time is over. Made by `continued`."""
 
-    def __init__(self, service: str, opening: Opening, backlog: Backlog[Item], cut: Cut, patience_s: float) -> None:
+    def __init__(
+        self,
+        service: str,
+        opening: Opening,
+        backlog: Backlog[Item],
+        cut: Cut,
+        patience_s: float,
+        begin: Begin | None = None,
+    ) -> None:
         self.service = service
         self.backlog = backlog
         self.started: Any = None
@@ -160,6 +209,9 @@ class Continued(Generic[Item, Response]):
         self.moving = False
         """Whether the stream is being left for a newer model, of its own accord."""
         self._opening = opening
+        self._begin = begin
+        self._ahead: Ahead | None = None
+        self._left: set[asyncio.Task[None]] = set()
         self._cut = cut
         self._stack = AsyncExitStack()
         self._open = False
@@ -174,12 +226,32 @@ class Continued(Generic[Item, Response]):
         """All but the one that serves now."""
         del self.models[:-1]
 
+    def prepare(self, active: int) -> None:
+        """Open the stream to a newer model beside this one, which goes on; `active` is its generation (0: unknown)."""
+        if self._begin and self._is_behind(active) and (self._ahead is None or self._ahead.generation != active):
+            self._give_up_ahead()
+            self._ahead = Ahead(active, self._opening)
+
     def move(self, active: int) -> None:
-        """Go on with the newest model now, if the stream is not there; `active` is its generation (0: unknown)."""
-        if self._open and not self.moving and 0 < self.started.model.slot_generation < active:
+        """Go on with the newest model, if the stream is not there; `active` is its generation (0: unknown).
+
+        At once, unless it can be opened beside this one: then as soon as that is done and this is called again.
+        """
+        self.prepare(active)
+        if self._is_behind(active) and (self._ahead is None or self._ahead.ready):
             self.moving = True
             self.models.clear()
             self.backlog.hold()
+
+    def _is_behind(self, active: int) -> bool:
+        return self._open and not self.moving and 0 < self.started.model.slot_generation < active
+
+    def _give_up_ahead(self) -> None:
+        if self._ahead:
+            leaving = asyncio.create_task(self._ahead.close())
+            self._left.add(leaving)
+            leaving.add_done_callback(self._left.discard)
+            self._ahead = None
 
     async def run(self, take: Callable[[Response], Awaitable[None]]) -> None:
         """Tell the service what the backlog holds and `take` what it answers, until everything is said and answered.
@@ -238,9 +310,12 @@ class Continued(Generic[Item, Response]):
     async def open(self) -> None:
         """Open the stream where it was, on the model that is active now; again if that goes meanwhile."""
         pause_s, lost_at = LEAST_PAUSE_S, time.monotonic()
+        await self._take_ahead()
         while not self._open:
             try:
                 self.stream, self.started = await self._stack.enter_async_context(self._opening())
+                if self._begin:
+                    self._begin(self.started)
             except ServiceFailed as error:
                 # What was never there is not waited for.
                 if not only_drained(error) and (self.started is None or not self._survives(error)):
@@ -257,6 +332,17 @@ class Continued(Generic[Item, Response]):
         if self.started.model not in self.models[-1:]:
             self.models.append(self.started.model)
 
+    async def _take_ahead(self) -> None:
+        """Go on with the stream that was opened ahead, if there is one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        self._stack.push_async_callback(ahead.close)
+        if (opened := await ahead.opened()) and self._begin:
+            self.stream, self.started = opened
+            self._begin(self.started)
+            self._open, self.moving = True, False
+
     def _log(self, before: model_pb2.ServingModel) -> None:
         now = self.started.model
         log.info(
@@ -269,21 +355,34 @@ class Continued(Generic[Item, Response]):
         self._open = False
         await self._stack.aclose()
 
+    async def leave(self) -> None:
+        """Be done with all streams."""
+        self._give_up_ahead()
+        await self.close()
+        if self._left:
+            await asyncio.wait(self._left)
+
 
 @asynccontextmanager
 async def continued(
-    service: str, opening: Opening, backlog: Backlog[Item], cut: Cut = nothing, patience_s: float = 0.0
+    service: str,
+    opening: Opening,
+    backlog: Backlog[Item],
+    cut: Cut = nothing,
+    patience_s: float = 0.0,
+    begin: Begin | None = None,
 ) -> AsyncIterator[Continued[Item, Any]]:
     """An open stream; `cut` is called when it has ended with its model. Raises ServiceFailed when the service refuses.
 
-    With `patience_s`, a service that goes is waited for as long.
+    With `patience_s`, a service that goes is waited for as long. With `begin`, `opening` only opens, and may do so while the
+    stream before is still in use; what has that stream go on from there is `begin`.
     """
-    made: Continued[Item, Any] = Continued(service, opening, backlog, cut, patience_s)
+    made: Continued[Item, Any] = Continued(service, opening, backlog, cut, patience_s, begin)
     try:
         await made.open()
         yield made
     finally:
-        await made.close()
+        await made.leave()
 
 
 def only_drained(error: BaseException) -> bool:

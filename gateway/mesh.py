@@ -55,6 +55,11 @@ class Stream(Generic[Request, Response]):
         self._call = call
         self._ending = Ending(call)
 
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended."""
+        return bool(self._call.done())
+
     async def send(self, request: Request) -> None:
         """Send one message; waits while the service does not read."""
         try:

@@ -65,22 +65,26 @@ class Pictures:
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[tuple[Stream[Any, Any], Any]]:
-        """A stream that draws what has no picture yet, and begins with a keyframe."""
+        """A stream that has the session's portrait ready."""
+        request = render_pb2.RenderRequest(config=self._config)
+        async with opened("render", self._mesh.render.Render(), request) as (stream, started):
+            yield stream, started
+
+    def begin(self, started: render_pb2.RenderStarted) -> None:
+        """Have the stream draw what has no picture yet; a later one begins with a keyframe."""
         waiting = [sent for sent in self.backlog.kept if sent.HasField("frame")]
         keyframe = render_pb2.RenderRequest(keyframe=render_pb2.KeyframeRequest())
         self.backlog.begin_again([keyframe, *waiting] if self.started.width else waiting)
-        request = render_pb2.RenderRequest(config=self._config)
-        async with opened("render", self._mesh.render.Render(), request) as (stream, started):
-            if not self.started.width:
-                self.started.CopyFrom(started)
-                self._config.width, self._config.height = started.width, started.height
-                self._config.portrait = started.portrait
-            yield stream, started
+        if not self.started.width:
+            self.started.CopyFrom(started)
+            self._config.width, self._config.height = started.width, started.height
+            self._config.portrait = started.portrait
 
 
 @asynccontextmanager
 async def pictures(mesh: Services, wishes: Wishes, names: Sequence[str]) -> AsyncIterator[Pictures]:
     """Raises ServiceFailed when the service refuses, for example an unknown portrait."""
     made = Pictures(mesh, wishes, names)
-    async with continued("render", made.opening, made.backlog, patience_s=wishes.patience_s) as made.stream:
+    going_on = continued("render", made.opening, made.backlog, patience_s=wishes.patience_s, begin=made.begin)
+    async with going_on as made.stream:
         yield made

@@ -33,6 +33,7 @@ class Outcome(Enum):
     INTERRUPTED = 2
     NOTHING_HEARD = 3
     FAILED = 4
+    CONTINUED = 5
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class Outcome(Enum):
     INTERRUPTED = 2
     NOTHING_HEARD = 3
     FAILED = 4
+    CONTINUED = 5
+    """The user had only paused: what they said so far is the beginning of the next turn."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class BargeIn:
         self._paused_at: int | None = None
         self._text = ""
 
+    @property
+    def since(self) -> int | None:
+        """Where the voice began that may want something."""
+        return self._from
+
     def voiced(self, sample: int) -> None:
         """The user began to speak, or goes on."""
         if self._from is None:

@@ -34,6 +34,9 @@ MOST_TRIES = 3
 """Replies begun on a guess in one turn of the user."""
 FORGOTTEN = "-"
 """Stands for a turn where there is none: what was said until then is of no interest."""
+GOES_ON_MS = 1_500
+"""Whoever speaks again after so short a pause, into a reply that has hardly begun, had not finished."""
+HARDLY_BEGUN_MS = 800.0
 NOT_WORDS = re.compile(r"[^\w']+")
 
 
@@ -46,6 +49,8 @@ class Take:
     draft: Draft
     waterfall: Waterfall
     heard_by: list[model_pb2.ServingModel] = field(default_factory=list)
+    silent_at: int | None = None
+    """Where the user's voice was last heard, in samples of their audio; None if this turn was not spoken."""
     told: int = 0
     """Clauses that were told."""
     apologised: bool = False
@@ -68,6 +73,10 @@ class Ended:
     silent_since: float
     """When the last voice arrived, in seconds of perf_counter."""
     at: float
+    silent_at: int
+    """Where the voice was last heard, in samples of the user's audio."""
+    went_on: int | None = None
+    """Where it was heard again."""
 
 
 @dataclass
@@ -197,6 +206,8 @@ class LiveConversation:
         self._user_speaks = True
         self._paused_at = None
         self._discard_guess()
+        if self._ended and self._ended.went_on is None:
+            self._ended.went_on = sample
         if self._take and not self.push_to_talk:
             self._barge_in.voiced(sample)
         self._endpointing.voiced(sample)
@@ -244,6 +255,7 @@ class LiveConversation:
 
     def decide(self) -> None:
         """Look at everything anew; called on every tick, and when something was heard."""
+        self._cast.follow(at_rest=self._take is None)
         if self._take:
             self._mind_interruptions(self._take)
             if self._take:
@@ -274,7 +286,7 @@ class LiveConversation:
         playout = self._stage.playout
         if wish is Wish.FLOOR:
             self._metrics.held(interrupted=True)
-            self._end_take(turn.Outcome.INTERRUPTED)
+            self._end_take(turn.Outcome.CONTINUED if self._goes_on(take) else turn.Outcome.INTERRUPTED)
         elif wish is Wish.MAYBE and playout.state in (State.PLAYING, State.WAITING):
             self._stage.hold()
             self._tell(cut=conversation_pb2.Cut(at_sample=self._stage.cut_at, may_resume=True))
@@ -285,6 +297,13 @@ class LiveConversation:
             self._forget_heard()
         elif wish is Wish.NOTHING:
             self._barge_in.reset()
+
+    def _goes_on(self, take: Take) -> bool:
+        """Whether the user, who speaks into a reply, only goes on with what they were saying."""
+        since = self._barge_in.since
+        if take.silent_at is None or since is None or self._stage.heard_ms > HARDLY_BEGUN_MS:
+            return False
+        return 1000 * (since - take.silent_at) <= GOES_ON_MS * self._rate
 
     # --- the user's turn --------------------------------------------------------------------------------------------
 
@@ -306,7 +325,8 @@ class LiveConversation:
         """The user's turn is over: have the ASR say what was said."""
         last = self._last_voice()
         turn_id = self._guess.turn_id if self._guess else self._new_turn()
-        self._ended = Ended(turn_id, last, time.perf_counter())
+        silent_at = self._paused_at if self._paused_at is not None else self._listened
+        self._ended = Ended(turn_id, last, time.perf_counter(), silent_at)
         self.flush(turn_id, self._session.generation)
 
     def _last_voice(self) -> float:
@@ -320,6 +340,9 @@ class LiveConversation:
         assert ended is not None
         interim, self._interim = self._interim, final.text
         text, guess = self._said, self._guess
+        if ended.went_on is not None and not self.push_to_talk:
+            self._take_back(final, ended.went_on)
+            return
         self._begin_listening()
         self._paused_at = None
         if not text:
@@ -341,7 +364,21 @@ class LiveConversation:
         waterfall.begin(ended.silent_since)
         waterfall.mark("asr_final", *marks)
         waterfall.mark("endpoint", ended.at)
-        self._play(Take(ended.turn_id, text, guess, waterfall, models))
+        self._play(Take(ended.turn_id, text, guess, waterfall, models, ended.silent_at))
+
+    def _take_back(self, final: asr_pb2.Transcript, went_on: int) -> None:
+        """The user has gone on before anybody could know: the turn is not over, and nobody hears that it was."""
+        self._metrics.went_on()
+        self._discard_guess()
+        said = [*self._finals, final.text] if final.text else [*self._finals]
+        paused_at = self._paused_at
+        self._begin_listening()
+        self._finals += said
+        self._endpointing.voiced(went_on)
+        if paused_at is not None:
+            self._endpointing.paused(paused_at)
+        if final.text:
+            self._tell(about_turn="", transcript=final)
 
     def _nothing_heard(self, ended: Ended) -> None:
         """Noise is no turn; only who has pressed a key waits for an answer."""
@@ -428,7 +465,8 @@ class LiveConversation:
         if take is None:
             return
         take.draft.cancel()
-        interrupted = outcome is turn.Outcome.INTERRUPTED
+        continued = outcome is turn.Outcome.CONTINUED
+        interrupted = continued or outcome is turn.Outcome.INTERRUPTED
         reply_text = take.draft.text
         if interrupted:
             self._stage.hold()
@@ -439,7 +477,14 @@ class LiveConversation:
             outcome, reply_text = turn.Outcome.FAILED, self._stage.heard_text()
             self._tell_problem(take)
         self._stage.stop()
-        self._remember(take, reply_text, interrupted)
+        if continued:
+            # It begins the turn that follows, and nothing else is left of it.
+            self._finals.insert(0, take.user_text)
+            self._tries.discarded = min(self._tries.begun, self._tries.discarded + 1)
+            self._tries.wasted_ms += 1000 * take.draft.script.made / self._wishes.clock.rate_hz
+            self._metrics.went_on()
+        else:
+            self._remember(take, reply_text, interrupted)
         done = self._done(take, outcome, reply_text)
         traces.turn_over(take.turn_id, take.waterfall, done)
         self._metrics.speculated(done.speculation)

@@ -28,6 +28,7 @@ class LiveMetrics:
         )
         self._wasted = counter("speculative_audio_seconds_total", "Speech that was made for nothing.")
         self._holds = counter("holds_total", "Pauses of a reply because the user made a sound, by their end.", "end")
+        self._went_on = counter("continued_total", "Turns taken to be over with which the user then went on.")
         self._dry = counter("dry_total", "Pauses of a reply because its audio was not there.")
         self._behind = Histogram(
             "tick_behind_seconds",
@@ -61,6 +62,10 @@ class LiveMetrics:
     def held(self, interrupted: bool) -> None:
         """A pause of a reply is over."""
         self._holds.labels("interrupted" if interrupted else "resumed").inc()
+
+    def went_on(self) -> None:
+        """The user had only paused."""
+        self._went_on.inc()
 
     def ran_dry(self) -> None:
         self._dry.inc()

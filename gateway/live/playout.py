@@ -58,6 +58,12 @@ class Playout:
         self._tail = b""
         """A moment of what was cut, dying away: no click."""
         self._rises = False
+        self._first_at = 0
+
+    @property
+    def heard_ms(self) -> float:
+        """How much of the reply was released, in milliseconds."""
+        return 1000 * (self.at - self._first_at) / self._clock.rate_hz if self.began else 0.0
 
     @property
     def is_over(self) -> bool:
@@ -93,7 +99,7 @@ class Playout:
         """Go on, or begin with the first sound, from a sample of the session on that is not over."""
         assert self.script is not None
         if not self.began:
-            self.at = self._first(self.script)
+            self.at = self._first_at = self._first(self.script)
         self.base = start - self.at
         self._rises = self.began
         self._shown = 0

@@ -157,6 +157,11 @@ class Stage:
         script = self.playout.script
         return " ".join(script.words_before(self.playout.at)) if script else ""
 
+    @property
+    def heard_ms(self) -> float:
+        """So much of the reply was heard."""
+        return self.playout.heard_ms
+
     def _cut(self, at: int) -> None:
         """Nobody speaks from a sample on."""
         self.cut_at = at

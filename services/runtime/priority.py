@@ -22,6 +22,11 @@ def yield_to_others(pid: int) -> None:
     every_thread(pid, lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(0)))
 
 
+def yields() -> bool:
+    """Whether this thread, and those that it starts, yield to others."""
+    return os.sched_getscheduler(0) in (os.SCHED_IDLE, os.SCHED_BATCH)
+
+
 def hurry(pid: int) -> None:
     """Give a process that has yielded for long enough a share, if a small one."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.render.engine import FaceFrame, Input, KeyframeRequest, RenderConfig, VideoFrame
+from services.runtime import priority
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.options import of_engine
 
@@ -65,7 +66,10 @@ class WarpEngine:
         return self._names
 
     async def load(self) -> None:
-        """Prepare the default portrait, and begin to prepare the others. Raises LoadFailed when the default is not there."""
+        """Prepare the default portrait, and begin to prepare the others: who waits for a first model does not wait for them.
+
+        Whoever changes to this model from another finds all of them prepared. Raises LoadFailed when the default is not there.
+        """
         found = sorted(path.parent.name for path in self._folder.glob("*/manifest.json"))
         default = self._options.portrait or next(iter(found), "")
         if default not in found:
@@ -74,6 +78,8 @@ class WarpEngine:
         face = await self._face(default, self._options.sizes[0])
         self._names = face.portrait.unit_names
         self._preparing = asyncio.create_task(self._prepare_all())
+        if priority.yields():
+            await self._preparing
 
     async def _prepare_all(self) -> None:
         """One after the other, so that whoever is served meanwhile keeps a core."""

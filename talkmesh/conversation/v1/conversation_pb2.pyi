@@ -84,6 +84,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The user said nothing that could be made out."""
     OUTCOME_FAILED: _Outcome.ValueType  # 4
     """Live calls only: no reply could be made, or only its beginning."""
+    OUTCOME_CONTINUED: _Outcome.ValueType  # 5
+    """Live calls only: the user had only paused. What they said so far is the beginning of the next turn; nothing of this one,
+    not even what little was heard of its reply, is in the history.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
 
@@ -94,6 +98,10 @@ OUTCOME_NOTHING_HEARD: Outcome.ValueType  # 3
 """The user said nothing that could be made out."""
 OUTCOME_FAILED: Outcome.ValueType  # 4
 """Live calls only: no reply could be made, or only its beginning."""
+OUTCOME_CONTINUED: Outcome.ValueType  # 5
+"""Live calls only: the user had only paused. What they said so far is the beginning of the next turn; nothing of this one,
+not even what little was heard of its reply, is in the history.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Health:

@@ -123,3 +123,137 @@ async def test_stream_that_is_cancelled_in_the_moment_it_is_drained_is_not_opene
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, 5)
     assert opened == 1
+
+
+class Echo:
+    """A stream of one model that answers each number with its own generation, until it is told nothing more."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.over = False
+        self._told: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def send(self, request: int) -> None:
+        self._told.put_nowait(request)
+
+    async def close(self) -> None:
+        self._told.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, int]]:
+        while (request := await self._told.get()) is not None:
+            yield self.generation, request
+
+
+class Swapped:
+    """A service whose newest generation a test chooses; streams open when they may."""
+
+    def __init__(self) -> None:
+        self.newest = 1
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+        self.refuses: DomainError | None = None
+        self.streams: list[Echo] = []
+        self.open = 0
+        self.begun: list[int] = []
+        self.backlog = Backlog[int]()
+        self.answers: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def opening(self) -> AsyncIterator[tuple[Any, Any]]:
+        stream = Echo(self.newest)
+        await self.may_open.wait()
+        if self.refuses:
+            raise failed(self.refuses)
+        self.streams.append(stream)
+        self.open += 1
+        try:
+            yield stream, tts_pb2.SynthesisStarted(model=model_pb2.ServingModel(slot_generation=stream.generation))
+        finally:
+            self.open -= 1
+
+    def begin(self, started: tts_pb2.SynthesisStarted) -> None:
+        self.begun.append(started.model.slot_generation)
+        self.backlog.begin_again(self.backlog.kept)
+
+    async def take(self, answer: tuple[int, int]) -> None:
+        self.backlog.answered(1)
+        self.answers.put_nowait(answer)
+
+    async def answer(self, request: int) -> tuple[int, int]:
+        self.backlog.add(request)
+        return await asyncio.wait_for(self.answers.get(), 5)
+
+
+@asynccontextmanager
+async def following(service: Swapped) -> AsyncIterator[Any]:
+    """A stream that opens the next one ahead, and runs."""
+    async with continued("render", service.opening, service.backlog, begin=service.begin) as stream:
+        running = asyncio.create_task(stream.run(service.take))
+        yield stream
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_next_stream_is_opened_beside_the_one_that_goes_on() -> None:
+    service = Swapped()
+    async with following(service) as stream:
+        assert await service.answer(1) == (1, 1)
+        service.newest = 2
+        service.may_open.clear()
+        stream.move(2)
+        await settle()
+        stream.move(2)
+        assert await service.answer(2) == (1, 2), "it goes on while the next one takes its time"
+        service.may_open.set()
+        await settle()
+        assert service.open == 2
+        stream.prepare(2)
+        assert await service.answer(3) == (1, 3), "prepared is not moved"
+        stream.move(2)
+        assert await service.answer(4) == (2, 4)
+        assert (service.begun, service.open, len(service.streams)) == ([1, 2], 1, 2)
+    assert service.open == 0
+
+
+async def test_a_stream_that_was_opened_ahead_and_has_ended_is_not_used() -> None:
+    service = Swapped()
+    async with following(service) as stream:
+        assert await service.answer(1) == (1, 1)
+        service.newest = 2
+        stream.prepare(2)
+        await settle()
+        service.streams[-1].over = True
+        stream.move(2)
+        assert await service.answer(2) == (2, 2)
+        assert len(service.streams) == 3
+
+
+async def test_only_the_newest_is_kept_ready() -> None:
+    service = Swapped()
+    async with following(service) as stream:
+        assert await service.answer(1) == (1, 1)
+        for service.newest in (2, 3):
+            stream.prepare(service.newest)
+            await settle()
+        assert service.open == 2
+        stream.move(3)
+        assert await service.answer(2) == (3, 2)
+        assert service.begun == [1, 3]
+
+
+async def test_what_cannot_be_opened_ahead_is_opened_when_it_is_needed() -> None:
+    service = Swapped()
+    async with following(service) as stream:
+        assert await service.answer(1) == (1, 1)
+        service.newest, service.refuses = 2, Unavailable("not yet")
+        stream.prepare(2)
+        await settle()
+        service.refuses = None
+        stream.move(2)
+        assert await service.answer(2) == (2, 2)
+    assert service.open == 0

@@ -165,7 +165,7 @@ class Conversations:
         try:
             async with asyncio.timeout(LONGEST_TURN_S):
                 if microphone:
-                    turn.began = await microphone.speak()
+                    microphone.speak(turn)
                 else:
                     await call.ask(QUESTIONS[number % len(QUESTIONS)])
                 async for each in events:
@@ -199,23 +199,22 @@ class Microphone:
         self._call = call
         self._wav = wav
         self._samples = round(wav.sample_rate_hz * CHUNK_S)
-        self._asked: asyncio.Future[float] | None = None
+        self._asking: Turn | None = None
 
-    async def speak(self) -> float:
-        """Say the question once; returns when it was said."""
-        self._asked = asyncio.get_running_loop().create_future()
-        return await self._asked
+    def speak(self, turn: Turn) -> None:
+        """Say the question once. The turn begins when it is said."""
+        self._asking = turn
 
     async def run(self) -> None:
         """Send until cancelled."""
         began, sent, size = time.monotonic(), 0, self._samples * self._wav.frame_bytes
         left = b""
         while True:
-            if self._asked and not left and not self._asked.done():
+            if self._asking and not left:
                 left = self._wav.data
             chunk, left = left[:size], left[size:]
             await self._call.hear(chunk.ljust(size, b"\0"))
             sent += 1
-            if chunk and not left and self._asked:
-                self._asked.set_result(time.monotonic())
+            if chunk and not left and self._asking:
+                self._asking.began, self._asking = time.monotonic(), None
             await asyncio.sleep(max(0.0, began + sent * CHUNK_S - time.monotonic()))

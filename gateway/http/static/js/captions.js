@@ -91,6 +91,7 @@ export class Captions {
   }
 
   done({ turn: id, outcome, user_text: said, reply_text: answer }) {
+    if (outcome === "continued") return this.#goesOn(id, said);
     const turn = outcome === "nothing_heard" ? (this.#turns.get(id) ?? this.#spokenAs(id)) : this.#of(id);
     if (said) turn.user.textContent = said;
     turn.user.dataset.state = "final";
@@ -101,6 +102,15 @@ export class Captions {
     turn.reply.end(outcome === "interrupted");
     this.#draw();
     this.#follow();
+  }
+
+  /** The user had only paused: what they said is the beginning of what they are saying. */
+  #goesOn(id, said) {
+    this.#turns.get(id)?.item.remove();
+    this.#turns.delete(id);
+    const since = this.#spoken?.user.textContent ?? "";
+    this.#said = said;
+    this.#interim(since, false);
   }
 
   /** The texts of this page's own words, in a language that has changed. */
