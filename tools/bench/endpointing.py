@@ -31,6 +31,10 @@ WIDE = ("reader", "cmu-1", "cmu-2", "harvard-3")
 TOLD_MS = {"text": 220, "turn": 80}
 """How long after the audio that it is about something is told: a decode, a prediction. Everything else: FRAME_MS."""
 FRAME_MS = 20
+AUDIBLE_MS = 100
+"""From the commit to the first sound of the reply at the earliest. Who goes on before that is not cut off: the commit is
+taken back, and nobody hears of it."""
+VOICE = ("SPEECH_STARTED", "SPEECH_RESUMED")
 SHORTEST_MS, LONGEST_MS = 280, 1_050
 """Pauses that count, as measured: they are made 300 to 1,000 ms long."""
 LATE_MS = 250
@@ -91,18 +95,26 @@ def schedule(turn: Observed) -> list[Told]:
 
 
 def committed(strategy: Endpointing, told: Sequence[Told]) -> int | None:
-    """The sample at which the turn is over for a strategy."""
+    """The sample at which the turn is over for a strategy, for good."""
     strategy.begin_turn()
     for index, entry in enumerate(told):
         tell(strategy, entry.event)
-        at = strategy.verdict().commit_at
-        if at is not None and (index + 1 == len(told) or max(at, entry.at) < told[index + 1].at):
-            return max(at, entry.at)
+        verdict = strategy.verdict().commit_at
+        if verdict is None:
+            continue
+        at, later = max(verdict, entry.at), told[index + 1 :]
+        if not later or (at < later[0].at and not goes_on(later, at + AUDIBLE_MS * MS)):
+            return at
     return None
 
 
+def goes_on(told: Sequence[Told], until: int) -> bool:
+    """Whether the voice is told to be there again before a sample."""
+    return any(entry.at < until and entry.event.kind in VOICE for entry in told)
+
+
 def tell(strategy: Endpointing, event: Event) -> None:
-    if event.kind in ("SPEECH_STARTED", "SPEECH_RESUMED"):
+    if event.kind in VOICE:
         strategy.voiced(event.value)
     elif event.kind in ("SPEECH_PAUSED", "SPEECH_ENDED"):
         strategy.paused(event.value)

@@ -66,9 +66,9 @@ class WarpEngine:
         return self._names
 
     async def load(self) -> None:
-        """Prepare the default portrait, and begin to prepare the others: who waits for a first model does not wait for them.
+        """Prepare the default portrait, and begin to prepare the others: a first model is not kept waiting by them.
 
-        Whoever changes to this model from another finds all of them prepared. Raises LoadFailed when the default is not there.
+        Whoever changes to this model from another finds all of them there. Raises LoadFailed without the default one.
         """
         found = sorted(path.parent.name for path in self._folder.glob("*/manifest.json"))
         default = self._options.portrait or next(iter(found), "")

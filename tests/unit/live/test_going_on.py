@@ -116,7 +116,9 @@ class User:
         ]
 
     def finals(self) -> list[tuple[str, str]]:
-        return [(turn, e.transcript.text) for turn, e in self.told if e.HasField("transcript") and e.transcript.is_final]
+        return [
+            (turn, e.transcript.text) for turn, e in self.told if e.HasField("transcript") and e.transcript.is_final
+        ]
 
     @property
     def history(self) -> list[str]:

@@ -19,6 +19,7 @@ from tools.bench.living.microphone import BYTES_A_SAMPLE, RATE_HZ, Microphone
 from tools.bench.living.scenes import STOPPED_S, until
 
 STARTED_S = 30.0
+TAKEN_BACK = conversation_pb2.OUTCOME_CONTINUED
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,12 @@ class Line:
         return self.record.turn
 
     def committed(self, since: float) -> list[tuple[float, str]]:
+        """Without turns that were taken back as the person went on. If anything of their reply was heard, that tells."""
+        taken_back = {done.turn for done in self.record.done if done.told.outcome == TAKEN_BACK}
         turns = {
             final.turn: (final.at, final.text)
             for final in self.record.finals
-            if final.at >= since and final.turn and final.text
+            if final.at >= since and final.turn not in {"", *taken_back} and final.text
         }
         return list(turns.values())
 
