@@ -10,6 +10,7 @@ from gateway.audience import Audience
 from gateway.cast import Cast, cast
 from gateway.continuing import Services
 from gateway.emotion import express
+from gateway.experiments.sessions import told
 from gateway.hearing import Hearing
 from gateway.reply import Reply
 from gateway.sessions import Session
@@ -49,6 +50,7 @@ async def converse(mesh: Services, wishes: Wishes, session: Session, audience: A
     """Serve a call until the client half-closes. Raises DomainError, alone or in a group; cancelling it cancels all."""
     async with cast(mesh, wishes) as made:
         made.started.session_id = session.id
+        made.started.assignments.extend(told(session))
         await audience.begin(made.started)
         await Conversation(mesh, wishes, session, audience, made).run(requests)
         await audience.end()
@@ -244,6 +246,7 @@ class Conversation:
             video_frames=self._audience.pictures,
             reply_tokens=current.reply_tokens,
             models=[*(self._heard_by or self._cast.listeners), *self._cast.faces, *reply.models],
+            assignments=told(self._session),
         )
         traces.turn_over(reply.turn_id, current.waterfall, done)
         await self._audience.tell(done=done)

@@ -92,7 +92,11 @@ class Host:
     @property
     def generation(self) -> int:
         """The generation of its slot "stable"; 0 while it is not known."""
-        return next((slot.generation for slot in self.status.slots if slot.slot == STABLE), 0)
+        return self.generation_of(STABLE)
+
+    def generation_of(self, name: str) -> int:
+        """The generation that a slot serves; 0 while it serves nothing, or it is not known."""
+        return next((slot.generation for slot in self.status.slots if slot.slot == name), 0)
 
     def doubt(self) -> None:
         """A stream was lost without a word from the host."""

@@ -12,9 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.addresses import Places
 from gateway.backends import Backends
 from gateway.discovery import follow_etcd, follow_name
+from gateway.experiments.registry import Assigned, Registry
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
 from gateway.tap import Tap
+from services.runtime.desired import STABLE
 from services.runtime.errors import DomainError
 from services.runtime.etcd import Etcd
 from talkmesh.animation.v1 import animation_pb2, animation_pb2_grpc
@@ -99,10 +101,11 @@ class Seats:
     A stub is taken from it for each stream, never kept: the next stream may have to go elsewhere.
     """
 
-    def __init__(self, mesh: "Mesh", pins: MutableMapping[str, str]) -> None:
+    def __init__(self, mesh: "Mesh", pins: MutableMapping[str, str], assigned: Assigned) -> None:
         """`pins`: service → address of its host, kept by the session from one call to the next."""
         self._mesh = mesh
         self._pins = pins
+        self._assigned = assigned
         self._drained: dict[str, int] = {}
 
     @property
@@ -126,9 +129,14 @@ class Seats:
         return render_pb2_grpc.RenderServiceStub(self._seat("render"))
 
     def generation(self, service: str) -> int:
-        """The generation that the session's host has in its slot "stable"; 0 while that is not known."""
+        """The generation that the session's host has in the session's slot; 0 while that is not known."""
         host = self._mesh.services[service].at(self._pins.get(service, ""))
-        return host.generation if host else 0
+        return host.generation_of(self._slot(host) or STABLE) if host else 0
+
+    def _slot(self, host: Host) -> str:
+        """The slot that an experiment has given to the session, if the host serves it; "" for what everybody gets."""
+        slot = self._mesh.experiments.slots(self._assigned).get(host.service, "")
+        return slot if slot and host.generation_of(slot) else ""
 
     def _seat(self, service: str) -> grpc.aio.Channel:
         """What the next stream's stub is made on. Raises ServiceFailed when no host is known."""
@@ -137,7 +145,7 @@ class Seats:
             raise ServiceFailed(service, Outcome(grpc.StatusCode.UNAVAILABLE, "no host is known", ()))
         self._pins[service] = host.address
         # A stub asks nothing else of a channel.
-        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended))
+        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended, self._slot(host)))
 
     def _begun(self, host: Host) -> None:
         if self._drained.get(host.service):
@@ -161,6 +169,7 @@ class Mesh:
         }
         for backends in self.services.values():
             self.metrics.hosts_changed(backends)
+        self.experiments = Registry(self.serves)
 
     def _hosts_changed(self, backends: Backends) -> None:
         self.metrics.hosts_changed(backends)
@@ -172,9 +181,14 @@ class Mesh:
             self._changed.clear()
             await self._changed.wait()
 
-    def seats(self, pins: MutableMapping[str, str]) -> Seats:
-        """A session's places; `pins` remembers them for its next call."""
-        return Seats(self, pins)
+    def serves(self, service: str, slot: str) -> bool:
+        """Whether every healthy host of a service serves a slot, and there is one."""
+        hosts = [host for host in self.services[service].hosts if host.healthy]
+        return bool(hosts) and all(host.generation_of(slot) for host in hosts)
+
+    def seats(self, pins: MutableMapping[str, str], assigned: Assigned | None = None) -> Seats:
+        """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it."""
+        return Seats(self, pins, assigned or Assigned())
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
         """How each host of each service does, asked all at once."""
@@ -219,7 +233,7 @@ async def connected(
     """
     async with asyncio.TaskGroup() as group:
         mesh = Mesh(group, metrics or Metrics())
-        work = [follow_etcd(mesh.services, etcd, mesh.metrics)] if etcd else []
+        work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.experiments.follow(etcd)] if etcd else []
         for service, found in addresses.items():
             mesh.services[service].members("settings", found.fixed)
             work += [follow_name(mesh.services[service], name) for name in found.names]

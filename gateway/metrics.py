@@ -38,6 +38,9 @@ class Metrics:
         self.sessions = gauge("sessions", "Sessions that have a call now.")
         self._calls = counter("calls_total", "Calls of clients by how they ended.", "code")
         self._turns = counter("turns_total", "Turns by how they ended.", "outcome")
+        self._variant_turns = counter(
+            "variant_turns_total", "Turns of sessions in an experiment.", "flag", "variant", "outcome"
+        )
         self._first_audio = histogram("first_audio_seconds", "From the end of the user's turn to the first audio.")
         self._first_video = histogram("first_video_seconds", "From the end of the user's turn to the first picture.")
         self._streams = counter("streams_total", "Streams to the services that have ended.", "service")
@@ -58,7 +61,10 @@ class Metrics:
 
     def turn_done(self, done: conversation_pb2.TurnDone) -> None:
         """A turn came to its end."""
-        self.turn_ended(conversation_pb2.Outcome.Name(done.outcome).removeprefix("OUTCOME_").lower())
+        outcome = conversation_pb2.Outcome.Name(done.outcome).removeprefix("OUTCOME_").lower()
+        self.turn_ended(outcome)
+        for each in done.assignments:
+            self._variant_turns.labels(each.flag, each.variant, outcome).inc()
         if done.waterfall.first_audio_ms:
             self._first_audio.observe(done.waterfall.first_audio_ms / 1000)
         if done.waterfall.first_video_ms:

@@ -10,6 +10,7 @@ import grpc
 
 from gateway.audience import Audience
 from gateway.conversation import converse
+from gateway.experiments.sessions import given
 from gateway.live.call import converse_live
 from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh, ServiceFailed
@@ -99,9 +100,10 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
             return
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
+            assigned = given(session, first.config.who, self._mesh.experiments)
             audience = Audience(wishes, session, write)
             with counted(self._mesh.metrics, audience):
-                await converse(self._mesh.seats(session.hosts), wishes, session, audience, data)
+                await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.experiments.registry import Assigned
 from services.runtime.errors import Busy, NotFound, Unavailable
 from talkmesh.llm.v1 import llm_pb2
 
@@ -24,6 +25,8 @@ class Session:
     turns: int = 0
     hosts: dict[str, str] = field(default_factory=dict)
     """Service → address of the host that its streams go to."""
+    assigned: Assigned | None = None
+    """What experiments have given to it, settled when it was opened."""
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 

@@ -7,6 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from gateway.host import Host
+from services.runtime.engine import WANTED_SLOT_KEY
 from talkmesh.errors import details
 from talkmesh.outcomes import OVERWRITTEN, Outcome, outcome_now
 
@@ -17,9 +18,10 @@ Ended = Callable[[Host, Outcome, str], None]
 class Tap:
     """Stands in for a channel where a stub is made. The calls are grpc's own, nothing is between them and the wire."""
 
-    def __init__(self, host: Host, begun: Begun, ended: Ended) -> None:
-        """`ended` is told the outcome, and the reason in its error details ("" without one)."""
+    def __init__(self, host: Host, begun: Begun, ended: Ended, slot: str = "") -> None:
+        """`ended` is told the outcome, and the reason in its error details ("" without one). `slot`: "" is "stable"."""
         self._host = host
+        self._options: dict[str, Any] = {"metadata": ((WANTED_SLOT_KEY, slot),)} if slot else {}
         self._begun = begun
         self._ended = ended
 
@@ -28,7 +30,7 @@ class Tap:
         method: Any = self._host.channel.stream_stream(*arguments, **options)
 
         def begin(*arguments: Any, **options: Any) -> Any:
-            call = method(*arguments, **options)
+            call = method(*arguments, **self._options, **options)
             self._host.begun()
             self._begun(self._host)
             call.add_done_callback(Once(self._host.ended, self._tell))

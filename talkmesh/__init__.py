@@ -1,9 +1,10 @@
 """The client SDK of talkmesh: talk to a digital human, and get text, sound and pictures back as they are made."""
 
 from talkmesh.call import LiveCall, LiveEvent, LiveOptions
-from talkmesh.client import AudioInput, Client, ClientSession, SessionConfig
+from talkmesh.client import AudioInput, Client, ClientSession, SessionConfig, User
 from talkmesh.errors import TalkmeshError, WavError
 from talkmesh.events import (
+    Assignment,
     Audio,
     Cut,
     Emotion,
@@ -28,6 +29,7 @@ from talkmesh.events import (
 from talkmesh.wav import Wav, read_wav
 
 __all__ = [
+    "Assignment",
     "Audio",
     "AudioInput",
     "Client",
@@ -55,6 +57,7 @@ __all__ = [
     "TalkmeshError",
     "Transcript",
     "TurnDone",
+    "User",
     "Video",
     "Wav",
     "WavError",

@@ -6,7 +6,7 @@ async with Client("127.0.0.1:7400") as client, client.session() as session:
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +42,22 @@ class AudioInput:
 
 
 @dataclass(frozen=True)
+class User:
+    """Who talks, for experiments: read when a session is opened. Nothing of it is stored with what is said."""
+
+    id: str = ""
+    device_id: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """country, region, city, language, device, os, app, app_version, channel, portrait, turns, sessions, days_known."""
+    tags: Collection[str] = ()
+
+    def proto(self) -> conversation_pb2.Who:
+        return conversation_pb2.Who(
+            user_id=self.id, device_id=self.device_id, attributes=self.attributes, tags=list(self.tags)
+        )
+
+
+@dataclass(frozen=True)
 class SessionConfig:
     """What a session is to be like. Empty and 0 mean the gateway's default."""
 
@@ -65,6 +81,7 @@ class SessionConfig:
     mp4: bool = False
     live: LiveOptions | None = None
     """For `Client.live`."""
+    user: User | None = None
 
     def proto(self, session_id: str) -> conversation_pb2.ConversationConfig:
         return conversation_pb2.ConversationConfig(
@@ -79,6 +96,7 @@ class SessionConfig:
             seed=self.seed,
             temperature=self.temperature,
             live=self.live.proto() if self.live else None,
+            who=self.user.proto() if self.user else None,
             outputs=conversation_pb2.Outputs(
                 audio=self.audio,
                 phonemes=self.phonemes,

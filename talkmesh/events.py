@@ -50,6 +50,15 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """What an experiment has given to the session; `reason` as OpenFeature names them."""
+
+    flag: str
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Started:
     """The session is open. `limits` are those of the gateway: utterance in ms, text in characters, chunk in ms."""
 
@@ -64,6 +73,7 @@ class Started:
     max_utterance_ms: int
     max_text_chars: int
     max_chunk_ms: int
+    assignments: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +206,7 @@ class TurnDone:
     reply_tokens: int
     models: tuple[Model, ...]
     speculation: Speculation = Speculation(0, 0, 0.0)
+    assignments: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,7 +280,12 @@ def started(s: conversation_pb2.ConversationStarted) -> Started:
         max_utterance_ms=s.limits.max_utterance_ms,
         max_text_chars=s.limits.max_text_chars,
         max_chunk_ms=s.limits.max_chunk_ms,
+        assignments=tuple(map(assignment, s.assignments)),
     )
+
+
+def assignment(a: conversation_pb2.Assignment) -> Assignment:
+    return Assignment(a.flag, a.variant, a.reason)
 
 
 def activity(a: asr_pb2.SpeechActivity) -> SpeechActivity:
@@ -328,6 +344,7 @@ def done(d: conversation_pb2.TurnDone) -> TurnDone:
         reply_tokens=d.reply_tokens,
         models=tuple(map(model, d.models)),
         speculation=Speculation(d.speculation.begun, d.speculation.discarded, d.speculation.discarded_audio_ms),
+        assignments=tuple(map(assignment, d.assignments)),
     )
 
 

@@ -91,8 +91,6 @@ class Evaluator:
         place = bucket(version, self._enrol_salt, kind, unit)
         if self._enrolled.at(place) is None:
             return Decision(self.name, "", Reason.DEFAULT, kind, f"is not enrolled ({place})")
-        if self.flag.state == "held":
-            return Decision(self.name, "", Reason.DISABLED, kind, "nobody new is enrolled while the flag is held")
         place = bucket(version, self._arm_salt, kind, unit)
         if arm := self._arms.at(place):
             return Decision(self.name, arm, Reason.SPLIT, kind, f"is enrolled ({place})")

@@ -99,7 +99,7 @@ class Flag(Value):
     owner: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=2_000)
     state: Literal["on", "held", "off"] = "on"
-    """Held, nobody new is enrolled, and who is stays; off, everybody gets what everybody gets."""
+    """Held, the ramp stops where it is; off, everybody gets what everybody gets, at once."""
     rule: str = Field(default="", description="who is meant; empty is everybody")
     variants: Mapping[Name, Variant] = Field(min_length=2, max_length=16)
     control: Name

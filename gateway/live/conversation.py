@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from gateway import speech, traces, turn
 from gateway.cast import Cast
 from gateway.continuing import Services
+from gateway.experiments.sessions import told
 from gateway.live.barge_in import BargeIn, Wish
 from gateway.live.draft import Draft, Question
 from gateway.live.endpointing import Endpointing
@@ -515,6 +516,7 @@ class LiveConversation:
             video_frames=self._stage.pictures_shown,
             reply_tokens=take.draft.tokens,
             models=[*take.heard_by, *self._cast.faces, *take.draft.models],
+            assignments=told(self._session),
             speculation=conversation_pb2.Speculation(
                 begun=self._tries.begun, discarded=self._tries.discarded, discarded_audio_ms=self._tries.wasted_ms
             ),

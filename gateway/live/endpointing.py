@@ -138,11 +138,11 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.9, 400), (0.8, 500), (0.5, 800))
+    steps: tuple[tuple[float, int], ...] = ((0.9, 360), (0.8, 440), (0.5, 800))
     """Least belief and milliseconds, the surest first."""
-    longest_ms: int = 950
+    longest_ms: int = 900
     """For what is believed less, and until anything is known."""
-    open_ms: int = 1_050
+    open_ms: int = 1_000
     """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
     open_below: float = 0.2
     weights: tuple[float, float, float] = (0.4, 0.8, 1.0)

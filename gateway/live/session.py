@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from gateway import continuing
 from gateway.cast import Cast, cast
+from gateway.experiments.sessions import told
 from gateway.live.conversation import LiveConversation
 from gateway.live.draft import Question
 from gateway.live.endpointing import Endpointing, PushToTalk, Semantic
@@ -145,6 +146,7 @@ async def live(
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(cast(mesh, wishes))
         made.started.session_id = session.id
+        made.started.assignments.extend(told(session))
         stage = staged(wishes, made, metrics)
         async with asyncio.TaskGroup() as work:
             conversation = LiveConversation(

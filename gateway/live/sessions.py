@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from gateway.experiments.sessions import given
 from gateway.host import Health
 from gateway.live.load import Load
 from gateway.live.metrics import LiveMetrics
@@ -119,7 +120,8 @@ class LiveSessions:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
                 self._admit(wishes)
-                async with live(self._mesh.seats(session.hosts), wishes, session, self._metrics) as made:
+                seats = self._mesh.seats(session.hosts, given(session, config.who, self._mesh.experiments))
+                async with live(seats, wishes, session, self._metrics) as made:
                     made.conversation.done = self._mesh.metrics.turn_done
                     with self._counted(made):
                         grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s

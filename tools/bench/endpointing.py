@@ -22,12 +22,10 @@ from tools.bench.figures import percentile
 from tools.bench.speech.levels import RATE_HZ
 from tools.bench.speech.observing import Event, Observed, kept, observed, read
 from tools.bench.speech.packages import CACHE, folder
-from tools.bench.speech.recordings import recordings
+from tools.bench.speech.recordings import WIDE, recordings
 from tools.bench.speech.turns import turns
 
 MS = RATE_HZ // 1000
-WIDE = ("reader", "cmu-1", "cmu-2", "harvard-3")
-"""Speakers recorded at 16 kHz. The others' recordings have 8 kHz, where the detector misses parts of the voice."""
 TOLD_MS = {"text": 220, "turn": 80}
 """How long after the audio that it is about something is told: a decode, a prediction. Everything else: FRAME_MS."""
 FRAME_MS = 20
@@ -193,9 +191,8 @@ def parts(turns: Sequence[Observed]) -> Iterator[tuple[str, list[Observed]]]:
     report = [turn for turn in turns if turn.part == "report"]
     yield "tuning", [turn for turn in turns if turn.part == "tuning"]
     yield "report", report
-    yield "report, prompts", [turn for turn in report if turn.speaker == "prompts"]
-    yield "report, other speakers", [turn for turn in report if turn.speaker in WIDE]
-    yield "report, telephone band", [turn for turn in report if turn.speaker not in ("prompts", *WIDE)]
+    yield "report, microphones", [turn for turn in report if turn.speaker in WIDE]
+    yield "report, telephone band", [turn for turn in report if turn.speaker not in WIDE]
 
 
 def table(rows: Sequence[Row]) -> str:

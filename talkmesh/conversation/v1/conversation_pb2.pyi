@@ -191,6 +191,7 @@ class ConversationConfig(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    WHO_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """A session to go on with; empty opens a new one."""
     language: _builtins.str
@@ -218,6 +219,10 @@ class ConversationConfig(_message.Message):
     def live(self) -> Global___Live:
         """In real time, see Live. Unset: replies are sent as fast as they are made, one behind the other on the session's clock."""
 
+    @_builtins.property
+    def who(self) -> Global___Who:
+        """Who talks, for experiments. Read when the session is opened; a session that goes on keeps what it was given."""
+
     def __init__(
         self,
         *,
@@ -233,10 +238,11 @@ class ConversationConfig(_message.Message):
         seed: _builtins.int | None = ...,
         temperature: _builtins.float | None = ...,
         live: Global___Live | None = ...,
+        who: Global___Who | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "live", b"live", "outputs", b"outputs", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "live", b"live", "outputs", b"outputs", "seed", b"seed", "temperature", b"temperature", "who", b"who"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "language", b"language", "live", b"live", "max_reply_tokens", b"max_reply_tokens", "outputs", b"outputs", "portrait", b"portrait", "seed", b"seed", "session_id", b"session_id", "size", b"size", "system_prompt", b"system_prompt", "temperature", b"temperature", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "input", b"input", "language", b"language", "live", b"live", "max_reply_tokens", b"max_reply_tokens", "outputs", b"outputs", "portrait", b"portrait", "seed", b"seed", "session_id", b"session_id", "size", b"size", "system_prompt", b"system_prompt", "temperature", b"temperature", "voice", b"voice", "who", b"who"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -248,6 +254,90 @@ class ConversationConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___ConversationConfig: _TypeAlias = ConversationConfig  # noqa: Y015
+
+@_typing.final
+class Who(_message.Message):
+    """What experiments may be about. The ids are hashed and compared, never stored with what is said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    device_id: _builtins.str
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """"country", "region", "city", "language", "device", "os", "app", "app_version", "channel", "portrait", "turns", "sessions",
+        "days_known"; numbers as text.
+        """
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "device_id", b"device_id", "tags", b"tags", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Who: _TypeAlias = Who  # noqa: Y015
+
+@_typing.final
+class Assignment(_message.Message):
+    """What an experiment has given to a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    variant: _builtins.str
+    reason: _builtins.str
+    """"SPLIT" by hash, "TARGETING_MATCH" by name, "STALE" when it was decided by what was known before etcd went away."""
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "reason", b"reason", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
 
 @_typing.final
 class Live(_message.Message):
@@ -558,6 +648,7 @@ class ConversationStarted(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     PORTRAIT_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     sample_rate_hz: _builtins.int
     """The session's clock: mono PCM_S16LE audio, face frames and video are all placed in its samples."""
@@ -575,6 +666,8 @@ class ConversationStarted(_message.Message):
     def blendshape_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
     def __init__(
         self,
         *,
@@ -588,10 +681,11 @@ class ConversationStarted(_message.Message):
         height: _builtins.int = ...,
         limits: Global___Limits | None = ...,
         portrait: _builtins.str = ...,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blendshape_names", b"blendshape_names", "fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "height", b"height", "limits", b"limits", "models", b"models", "portrait", b"portrait", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "blendshape_names", b"blendshape_names", "fps_denominator", b"fps_denominator", "fps_numerator", b"fps_numerator", "height", b"height", "limits", b"limits", "models", b"models", "portrait", b"portrait", "sample_rate_hz", b"sample_rate_hz", "session_id", b"session_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -718,6 +812,7 @@ class TurnDone(_message.Message):
     REPLY_TOKENS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     SPECULATION_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     user_text: _builtins.str
     reply_text: _builtins.str
@@ -736,6 +831,8 @@ class TurnDone(_message.Message):
     def speculation(self) -> Global___Speculation:
         """Live calls only."""
 
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
     def __init__(
         self,
         *,
@@ -749,10 +846,11 @@ class TurnDone(_message.Message):
         reply_tokens: _builtins.int = ...,
         models: _abc.Iterable[_model_pb2.ServingModel] | None = ...,
         speculation: Global___Speculation | None = ...,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["speculation", b"speculation", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_sample", b"end_sample", "models", b"models", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "speculation", b"speculation", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "end_sample", b"end_sample", "models", b"models", "outcome", b"outcome", "reply_text", b"reply_text", "reply_tokens", b"reply_tokens", "speculation", b"speculation", "start_sample", b"start_sample", "user_text", b"user_text", "video_frames", b"video_frames", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,6 @@ def test_testers_get_what_they_are_given() -> None:
     ("fields", "reason"),
     [
         ({"state": "off"}, Reason.DISABLED),
-        ({"state": "held"}, Reason.DISABLED),
         ({"not_before": "2027-01-01T00:00:00Z"}, Reason.DISABLED),
         ({"not_after": "2020-01-01T00:00:00Z"}, Reason.DISABLED),
         ({"enrolled": []}, Reason.DEFAULT),

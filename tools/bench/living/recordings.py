@@ -16,11 +16,11 @@ from talkmesh import Wav, read_wav
 from tools.bench.living import voiced
 from tools.bench.living.speech import RATE_HZ, ROOM, Speech
 from tools.bench.speech import levels, packages
-from tools.bench.speech.recordings import recordings
+from tools.bench.speech.recordings import WIDE, recordings
 from tools.bench.speech.turns import SpokenTurn, turns
 
 PART = "report"
-"""The recordings that nothing was tuned on."""
+"""The recordings that nothing was tuned on. Of them, those with the band of a microphone."""
 LONGEST_S = 9.0
 SEED = 5
 
@@ -43,7 +43,8 @@ def of_turns(made: Path, most: int) -> list[Speech]:
         root = packages.folder()
     except (CalledProcessError, OSError) as error:
         raise NoSpeech(f"the recordings cannot be had: {error}; name a folder of recordings") from error
-    found = [turn for turn in turns([one for one in recordings() if one.part == PART], root) if is_short(turn)]
+    spoken_into_microphones = [one for one in recordings() if one.part == PART and one.speaker in WIDE]
+    found = [turn for turn in turns(spoken_into_microphones, root) if is_short(turn)]
     plain, paused = (mixed(turn for turn in found if bool(turn.pauses) is pauses) for pauses in (False, True))
     chosen = [turn for pair in zip_longest(plain, paused) for turn in pair if turn]
     return [spoken(turn, made, number) for number, turn in enumerate(islice(chosen, most))]

@@ -1,0 +1,226 @@
+"""The experiments that run, as this gateway knows them, and what each session was given.
+
+What stands in etcd is checked again here: anybody may have written it. A value that cannot be read changes nothing; what it
+said before holds on, and `problems` tells.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from gateway.experiments.assignment import Decision, Evaluator, Reason
+from gateway.experiments.flags import Bundle, Flag, Variant, overlapping
+from gateway.experiments.rules import ATTRIBUTES, Attributes, Kind, Known
+from services.runtime.desired import PREFIX, Value
+from services.runtime.errors import DomainError, InvalidInput
+from services.runtime.etcd import Away, Back, Changes, Etcd, Heard, KeyValue, Snapshot
+from talkmesh.conversation.v1 import conversation_pb2
+
+FLAGS, BUNDLES = f"{PREFIX}flags/", f"{PREFIX}bundles/"
+MOST_CHARS = 65_536
+"""Of a flag. etcd takes twenty times as much; nobody reads that."""
+MOST_ATTRIBUTE_CHARS, MOST_TAGS = 200, 100
+AGAIN_S = 1.0
+log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=Value)
+Ready = Callable[[str, str], bool]
+"""Whether every host of a service serves a slot."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What one session was given when it was opened."""
+
+    decisions: tuple[Decision, ...] = ()
+    """Of the flags that gave it a variant."""
+    stale: bool = False
+    """Whether etcd was away then."""
+
+    def protos(self) -> list[conversation_pb2.Assignment]:
+        """As clients are told."""
+        return [
+            conversation_pb2.Assignment(
+                flag=decision.flag,
+                variant=decision.variant,
+                reason="STALE" if self.stale else decision.reason.value,
+            )
+            for decision in self.decisions
+        ]
+
+
+@dataclass
+class Registry:
+    """The flags and bundles of etcd. `follow` keeps them up; everything else answers at once."""
+
+    ready: Ready
+    problems: dict[str, str] = field(default_factory=dict)
+    """Key → what is wrong with its newest value."""
+    stale: bool = False
+    _flags: dict[str, Evaluator] = field(default_factory=dict)
+    _bundles: dict[str, Bundle] = field(default_factory=dict)
+
+    async def follow(self, etcd: Etcd) -> None:
+        """Keep up with etcd until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for prefix in (FLAGS, BUNDLES):
+                group.create_task(self._follow(etcd, prefix))
+
+    async def _follow(self, etcd: Etcd, prefix: str) -> None:
+        while True:
+            try:
+                async for heard in etcd.watch(prefix):
+                    self.take(prefix, heard)
+            except DomainError as error:
+                self.take(prefix, Away(str(error)))
+            await asyncio.sleep(AGAIN_S)
+
+    def take(self, prefix: str, heard: Heard) -> None:
+        """Act on one thing heard of the keys below a prefix."""
+        match heard:
+            case Snapshot(kvs=kvs):
+                self.stale = False
+                for gone in [name for name in self._known(prefix) if prefix + name not in kvs]:
+                    self._forget(prefix, gone)
+                for kv in kvs.values():
+                    self._read(prefix, kv)
+            case Changes(events=events):
+                for event in events:
+                    if event.deleted:
+                        self._forget(prefix, event.kv.key.removeprefix(prefix))
+                    else:
+                        self._read(prefix, event.kv)
+            case Away(reason=reason):
+                log.warning("etcd is away, experiments go on as they were: %s", reason)
+                self.stale = True
+            case Back():
+                self.stale = False
+
+    def _known(self, prefix: str) -> Mapping[str, object]:
+        return self._flags if prefix == FLAGS else self._bundles
+
+    def _forget(self, prefix: str, name: str) -> None:
+        self.problems.pop(prefix + name, None)
+        if prefix == FLAGS:
+            self._flags.pop(name, None)
+        else:
+            self._bundles.pop(name, None)
+
+    def _read(self, prefix: str, kv: KeyValue) -> None:
+        name = kv.key.removeprefix(prefix)
+        try:
+            if prefix == FLAGS:
+                flag = parsed(Flag, kv.value)
+                self._check_layers(name, flag)
+                self._flags[name] = Evaluator(name, flag)
+            else:
+                self._bundles[name] = parsed(Bundle, kv.value)
+        except InvalidInput as error:
+            self.problems[kv.key] = str(error)
+            log.warning("%s: %s", kv.key, error)
+        else:
+            self.problems.pop(kv.key, None)
+
+    def _check_layers(self, name: str, flag: Flag) -> None:
+        """Raises InvalidInput for buckets of a layer that another flag has."""
+        layers = {each.name: each.flag.layer for each in self._flags.values()} | {name: flag.layer}
+        if meeting := overlapping([(flag_name, layer) for flag_name, layer in layers.items() if layer]):
+            one, other, layer_name = meeting
+            raise InvalidInput(
+                "layer.ranges", f"{one} and {other} both claim buckets of {layer_name!r}", "ranges apart"
+            )
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def assign(self, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None) -> Assigned:
+        """What a new session gets. `units`: kind → id."""
+        decisions, taken = [], set[str]()
+        for name in sorted(self._flags):
+            decision = self.decide(name, units, attributes, now_s)
+            services = self._services(name)
+            if decision.variant and not services & taken:
+                taken |= services
+                decisions.append(decision)
+        return Assigned(tuple(decisions), self.stale)
+
+    def decide(
+        self, name: str, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None
+    ) -> Decision:
+        """One flag's decision. Raises KeyError for one that there is not."""
+        evaluator = self._flags[name]
+        for arm, variant in evaluator.flag.variants.items():
+            if lacks := self._lacks(variant):
+                # Nobody in any arm: whoever is compared must have come at the same time.
+                return Decision(name, "", Reason.DISABLED, why=f"variant {arm} is not ready: {lacks}")
+        return evaluator.decide(units, attributes, time.time() if now_s is None else now_s)
+
+    def slots(self, assigned: Assigned) -> dict[str, str]:
+        """Service → slot for the streams that a session opens now. A flag that was taken back gives nothing any more."""
+        found: dict[str, str] = {}
+        for decision in assigned.decisions:
+            evaluator = self._flags.get(decision.flag)
+            if evaluator is None or evaluator.flag.state == "off":
+                continue
+            if variant := evaluator.flag.variants.get(decision.variant):
+                found |= self._slots_of(variant)
+        return found
+
+    def _slots_of(self, variant: Variant) -> Mapping[str, str]:
+        bundle = self._bundles.get(variant.bundle) if variant.bundle is not None else variant
+        return dict(bundle.slots.items()) if bundle else {}
+
+    def _services(self, name: str) -> set[str]:
+        """Those that a flag is about."""
+        return {service for variant in self._flags[name].flag.variants.values() for service in self._slots_of(variant)}
+
+    def _lacks(self, variant: Variant) -> str:
+        """What a variant needs and is not there; empty if nothing."""
+        if variant.bundle is not None and variant.bundle not in self._bundles:
+            return f"there is no bundle {variant.bundle!r}"
+        missing = [
+            f"slot {slot!r} of {service}"
+            for service, slot in self._slots_of(variant).items()
+            if not self.ready(service, slot)
+        ]
+        return f"{', '.join(missing)} is not served by every host" if missing else ""
+
+
+def parsed(model: type[Model], text: str) -> Model:
+    """Raises InvalidInput naming the field."""
+    if len(text) > MOST_CHARS:
+        raise InvalidInput("value", f"has {len(text)} characters", f"at most {MOST_CHARS}")
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "value"
+        raise InvalidInput(where, first["msg"]) from None
+
+
+def of_user(who: conversation_pb2.Who, session_id: str) -> tuple[dict[str, str], dict[str, Known]]:
+    """Units and attributes of whoever opens a session. Raises InvalidInput for what cannot be one."""
+    units = {"user": who.user_id, "device": who.device_id, "session": session_id}
+    attributes: dict[str, Known] = {"user": who.user_id} if who.user_id else {}
+    for name, text in who.attributes.items():
+        kind = ATTRIBUTES.get(name)
+        if kind is None or kind is Kind.SET or name == "user":
+            known = ", ".join(each for each, of in ATTRIBUTES.items() if of is not Kind.SET and each != "user")
+            raise InvalidInput(f"who.attributes[{name[:40]!r}]", "is not known", f"one of {known}")
+        attributes[name] = number(name, text) if kind is Kind.NUMBER else text
+    for name, text in (("user_id", who.user_id), ("device_id", who.device_id), *who.attributes.items()):
+        if len(text) > MOST_ATTRIBUTE_CHARS:
+            raise InvalidInput(f"who.{name}", f"has {len(text)} characters", f"at most {MOST_ATTRIBUTE_CHARS}")
+    if len(who.tags) > MOST_TAGS:
+        raise InvalidInput("who.tags", f"has {len(who.tags)}", f"at most {MOST_TAGS}")
+    return units, attributes | {"tags": frozenset(who.tags)}
+
+
+def number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"who.attributes[{name!r}]", f"is {text[:40]!r}", "a number") from None
