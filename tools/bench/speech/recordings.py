@@ -13,8 +13,8 @@ from tools.bench.speech.levels import RATE_HZ, Samples
 
 TABLE = Path(__file__).with_name("recordings.json")
 WIDE = ("prompts", "reader", "cmu-1", "cmu-2", "harvard-3")
-"""Speakers recorded at 16 kHz, as a browser's microphone hears. The others' recordings have the band of a telephone, in which
-the detector misses parts of the voice."""
+"""Speakers recorded at 16 kHz, as a browser's microphone hears. The others' recordings have the band of a telephone, in
+which the detector misses parts of the voice."""
 Part = Literal["tuning", "report"]
 Place = Literal["inside", "comma", "sentence"]
 """Inside a clause, behind a comma, behind a sentence."""
