@@ -259,7 +259,7 @@ class Stage:
             told.CopyFrom(frame)
             told.start_sample = place
             self._wait(Waiting(place, bool(frame.turn_id), 0.0, frame=told))
-        if face.draws:
+        if face.draws and self.program.watched:
             self._to_draw.append((place, frame))
             self._draw(face)
 

@@ -43,6 +43,7 @@ def due(now: Situation, pace: Pace | None) -> bool:
         return False
     if now.silence >= SETTLED:
         return True
-    if pace is None:
+    if pace is None or now.silence:
+        # The voice is gone for a moment: the pause, if it is one, is not to wait for a decode that has not heard it.
         return False
     return now.heard_until - now.covered_until >= pace.every and now.since_decode_s >= pace.rest * now.decode_s

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def yield_to_others(pid: int) -> None:
     """
     policy = os.SCHED_IDLE if may_raise() else os.SCHED_BATCH
     every_thread(pid, lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(0)))
+
+
+def step_back() -> None:
+    """Let this thread wait for others that want to run, without starving it."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HURRIED_NICE)
 
 
 def yields() -> bool:

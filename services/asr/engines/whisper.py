@@ -22,7 +22,7 @@ from services.asr.silero import SpeechProbabilities, open_session
 from services.asr.turn_model import Predict, open_turn_model
 from services.asr.turns import TurnListener
 from services.asr.utterance import Utterance
-from services.runtime import sources
+from services.runtime import priority, sources
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.options import of_engine
 
@@ -48,7 +48,7 @@ class Options(BaseModel):
     beam_size: int = Field(default=1, ge=1, le=10)
     least_frames: int = Field(default=1_200, ge=600, le=3_000, description="least encoded audio, in frames of 10 ms")
     max_utterance_ms: int = Field(default=60_000, ge=1_000, le=600_000)
-    interim_every_ms: int = Field(default=300, ge=100, le=10_000)
+    interim_every_ms: int = Field(default=400, ge=100, le=10_000)
     interim_rest: float = Field(default=2.0, ge=0, le=100, description="pause after an interim, times its decode time")
     activity_end_ms: int = Field(default=300, ge=32, le=5_000, description="silence that ends speech activity")
     turn_model: str = Field(default="", description="source of a Smart Turn v3 ONNX file; none if it is not there")
@@ -152,7 +152,7 @@ class WhisperEngine:
         if path := turn_model(options.turn_model):
             self._predict_turn = open_turn_model(path)
             self._predict_turn(np.zeros(RATE_HZ, np.float32))
-            self._turn_threads = ThreadPoolExecutor(1, "asr-turn")
+            self._turn_threads = ThreadPoolExecutor(1, "asr-turn", initializer=priority.step_back)
 
 
 def turn_model(source: str) -> Path | None:
