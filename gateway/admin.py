@@ -12,6 +12,8 @@ import grpc
 from gateway import catalog
 from gateway.control import Control, SlotChange
 from gateway.evictions import Evictions
+from gateway.experiments.control import FlagControl
+from gateway.experiments.registry import Registry, of_user
 from gateway.observed import Observed
 from services.runtime import statuses
 from services.runtime.desired import Cause
@@ -32,9 +34,48 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
-    def __init__(self, control: Control, observed: Observed) -> None:
+    def __init__(self, control: Control, observed: Observed, flags: FlagControl) -> None:
         self._control = control
         self._observed = observed
+        self._flags = flags
+
+    @statuses.answered
+    async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
+        expected = request.expected_revision if request.HasField("expected_revision") else None
+        revision = await self._flags.put(
+            request.flag, request.json, expected, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.SetFlagResponse(revision=revision)
+
+    @statuses.answered
+    async def DeleteFlag(self, request: admin_pb2.DeleteFlagRequest, context: Context) -> admin_pb2.DeleteFlagResponse:
+        await self._flags.delete(request.flag, actor=request.actor, reason=request.reason)
+        return admin_pb2.DeleteFlagResponse()
+
+    @statuses.answered
+    async def ListFlags(self, request: admin_pb2.ListFlagsRequest, context: Context) -> admin_pb2.ListFlagsResponse:
+        flags = (
+            admin_pb2.Flag(
+                flag=each.name, json=each.text, revision=each.revision, problem=each.problem, lacks=each.lacks
+            )
+            for each in await self._flags.written()
+        )
+        return admin_pb2.ListFlagsResponse(flags=flags)
+
+    @statuses.answered
+    async def Decide(self, request: admin_pb2.DecideRequest, context: Context) -> admin_pb2.DecideResponse:
+        units, attributes = of_user(request.who, "")
+        decisions = (
+            admin_pb2.FlagDecision(
+                flag=each.flag,
+                variant=each.variant,
+                reason=each.reason.value,
+                why=each.why,
+                unit_kind=each.unit_kind,
+            )
+            for each in self._flags.decide(units, attributes, request.flag)
+        )
+        return admin_pb2.DecideResponse(decisions=decisions)
 
     @statuses.answered
     async def ListCatalog(
@@ -106,7 +147,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 
 @asynccontextmanager
-async def administered(etcd: Etcd | None, stopping: asyncio.Event) -> AsyncIterator[AdminServicer]:
+async def administered(
+    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry
+) -> AsyncIterator[AdminServicer]:
     """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
     observed = Observed()
 
@@ -119,7 +162,7 @@ async def administered(etcd: Etcd | None, stopping: asyncio.Event) -> AsyncItera
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            yield AdminServicer(Control(etcd, evictions), observed)
+            yield AdminServicer(Control(etcd, evictions), observed, FlagControl(etcd, experiments))
         finally:
             for task in tasks:
                 task.cancel()

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
-from talkmesh.client import DEFAULT_ADDRESS
+from talkmesh.client import DEFAULT_ADDRESS, User
 from talkmesh.errors import TalkmeshError, from_outcome
 from talkmesh.flow import FLOW_CONTROL
 from talkmesh.mesh import Mesh
@@ -106,6 +106,30 @@ class Admin:
             service=service, model=model, preload=preload, actor=self.actor, reason=reason
         )
         await self._call(self._stub.Preload, request)
+
+    async def set_flag(self, flag: str, json: str, *, expected: int | None = None, reason: str = "") -> int:
+        """Write an experiment, as docs/experiments.md has it; returns the revision at which it stands.
+
+        With `expected`, only if it stands at that revision (0: nowhere yet); else ABORTED, and the message names who won.
+        """
+        request = admin_pb2.SetFlagRequest(
+            flag=flag, json=json, expected_revision=expected, actor=self.actor, reason=reason
+        )
+        return (await self._call(self._stub.SetFlag, request)).revision
+
+    async def delete_flag(self, flag: str, *, reason: str = "") -> None:
+        """Take an experiment away."""
+        request = admin_pb2.DeleteFlagRequest(flag=flag, actor=self.actor, reason=reason)
+        await self._call(self._stub.DeleteFlag, request)
+
+    async def flags(self) -> list[admin_pb2.Flag]:
+        """The experiments, and what keeps them from enrolling anybody."""
+        return list((await self._call(self._stub.ListFlags, admin_pb2.ListFlagsRequest())).flags)
+
+    async def decide(self, user: User, flag: str = "") -> list[admin_pb2.FlagDecision]:
+        """What a user would get of one experiment, or of all, and why. Nobody is counted."""
+        request = admin_pb2.DecideRequest(who=user.proto(), flag=flag)
+        return list((await self._call(self._stub.Decide, request)).decisions)
 
     async def watch(self) -> AsyncGenerator[Mesh, None]:
         """The state of all hosts, and again after each change, until the caller stops.

@@ -7,7 +7,7 @@ said before holds on, and `problems` tells.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -134,6 +134,17 @@ class Registry:
                 "layer.ranges", f"{one} and {other} both claim buckets of {layer_name!r}", "ranges apart"
             )
 
+    @property
+    def names(self) -> Collection[str]:
+        """Of the flags that this gateway goes by."""
+        return self._flags.keys()
+
+    def lacks(self, name: str) -> str:
+        """What a flag's variants need and is not there; empty if nothing, or if there is no such flag."""
+        evaluator = self._flags.get(name)
+        variants = evaluator.flag.variants.items() if evaluator else ()
+        return "; ".join(f"variant {arm}: {lack}" for arm, variant in variants if (lack := self._lacks(variant)))
+
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def assign(self, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None) -> Assigned:
@@ -152,10 +163,9 @@ class Registry:
     ) -> Decision:
         """One flag's decision. Raises KeyError for one that there is not."""
         evaluator = self._flags[name]
-        for arm, variant in evaluator.flag.variants.items():
-            if lacks := self._lacks(variant):
-                # Nobody in any arm: whoever is compared must have come at the same time.
-                return Decision(name, "", Reason.DISABLED, why=f"variant {arm} is not ready: {lacks}")
+        if lacks := self.lacks(name):
+            # Nobody in any arm: whoever is compared must have come at the same time.
+            return Decision(name, "", Reason.DISABLED, why=lacks)
         return evaluator.decide(units, attributes, time.time() if now_s is None else now_s)
 
     def slots(self, assigned: Assigned) -> dict[str, str]:

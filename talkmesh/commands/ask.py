@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from talkmesh import events
 from talkmesh.client import AudioInput, Client, SessionConfig
+from talkmesh.commands.experiment import takes_user, user_of
 from talkmesh.commands.options import FAILED, WELL, WRONG_USE, Commands, command, takes_json
 from talkmesh.progress import Progress
 from talkmesh.terminal import Terminal
@@ -28,6 +29,7 @@ def add(commands: Commands) -> None:
     made.add_argument("--language", default="", help="the language spoken, for example en")
     made.add_argument("--size", type=int, default=0, help="picture width and height in pixels")
     made.add_argument("--seed", type=int, help="the same seed and question give the same answer and face")
+    takes_user(made)
     made.add_argument("--real-time", action="store_true", help="send the WAV as if it were spoken now")
 
 
@@ -44,6 +46,7 @@ async def ask(options: argparse.Namespace) -> int:
         portrait=options.portrait,
         size=options.size,
         seed=options.seed,
+        user=user_of(options),
         audio=not options.output or bool(options.trace),
         video=False,
         mp4=bool(options.output),

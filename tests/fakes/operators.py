@@ -11,8 +11,10 @@ import grpc
 from google.protobuf import json_format
 
 from gateway.admin import administered
+from gateway.experiments.registry import Registry
 from services.runtime import channels, desired
 from services.runtime.etcd import Compare, Etcd, EtcdAway, Operation, Transaction
+from services.runtime.resident import cancelled_at_end
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.model.v1 import model_pb2
 
@@ -34,9 +36,13 @@ async def write_catalog(etcd: Etcd) -> None:
 
 @asynccontextmanager
 async def control_plane(etcd: Etcd | None, port: int = 0) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
-    """An AdminService on a port of its own: its address, and a channel to it. Its watches are let go of on leaving."""
-    stopping = asyncio.Event()
-    async with administered(etcd, stopping) as servicer:
+    """An AdminService on a port of its own: its address, and a channel to it. Its watches are let go of on leaving.
+
+    To its experiments every slot is there but "missing".
+    """
+    stopping, experiments = asyncio.Event(), Registry(lambda service, slot: slot != "missing")
+    following = [experiments.follow(etcd)] if etcd else []
+    async with administered(etcd, stopping, experiments) as servicer, cancelled_at_end(*following):
         server = channels.server()
         admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)
         taken = server.add_insecure_port(f"127.0.0.1:{port}")

@@ -22,58 +22,79 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from talkmesh.conversation.v1 import conversation_pb2 as talkmesh_dot_conversation_dot_v1_dot_conversation__pb2
 from talkmesh.model.v1 import model_pb2 as talkmesh_dot_model_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkmesh/admin/v1/admin.proto\x12\x11talkmesh.admin.v1\x1a\x1dtalkmesh/model/v1/model.proto\"%\n\x12ListCatalogRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"t\n\x13ListCatalogResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.talkmesh.admin.v1.CatalogModel\x12,\n\x08problems\x18\x02 \x03(\x0b\x32\x1a.talkmesh.model.v1.Problem\"\xbb\x01\n\x0c\x43\x61talogModel\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0f\n\x07preload\x18\x06 \x01(\x08\x12\x0c\n\x04veto\x18\x07 \x01(\t\x12\r\n\x05slots\x18\x08 \x03(\t\x12-\n\x05hosts\x18\t \x03(\x0b\x32\x1e.talkmesh.admin.v1.ModelOnHost\"O\n\x0bModelOnHost\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x06status\x18\x02 \x01(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\"\xd5\x01\n\x0eSetSlotRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x1b\n\x0e\x65xpected_model\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x64rain_s\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tstandby_s\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x11\n\x0f_expected_modelB\n\n\x08_drain_sB\x0c\n\n_standby_s\"@\n\x0fSetSlotResponse\x12-\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"\xd6\x01\n\nSlotChange\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x14\n\x0cmodel_before\x18\x05 \x01(\t\x12\x19\n\x11generation_before\x18\x06 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\'\n\x05\x63\x61use\x18\t \x01(\x0e\x32\x18.talkmesh.admin.v1.Cause\x12\r\n\x05\x61t_ms\x18\n \x01(\x03\"O\n\x0fRollBackRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"A\n\x10RollBackResponse\x12-\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"_\n\x0eSetVetoRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06vetoed\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x11\n\x0fSetVetoResponse\"M\n\x0c\x45victRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0f\n\rEvictResponse\"`\n\x0ePreloadRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07preload\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x11\n\x0fPreloadResponse\"B\n\x12ListHistoryRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"E\n\x13ListHistoryResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"\x12\n\x10WatchMeshRequest\"\x9d\x01\n\x11WatchMeshResponse\x12,\n\x05hosts\x18\x01 \x03(\x0b\x32\x1d.talkmesh.model.v1.HostStatus\x12)\n\x04gone\x18\x02 \x03(\x0b\x32\x1b.talkmesh.admin.v1.HostName\x12/\n\tfreshness\x18\x03 \x01(\x0e\x32\x1c.talkmesh.model.v1.Freshness\"-\n\x08HostName\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t*Z\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43\x41USE_HUMAN\x10\x01\x12\x13\n\x0f\x43\x41USE_GUARDRAIL\x10\x02\x12\x14\n\x10\x43\x41USE_CRASH_LOOP\x10\x03\x32\xbb\x05\n\x0c\x41\x64minService\x12\\\n\x0bListCatalog\x12%.talkmesh.admin.v1.ListCatalogRequest\x1a&.talkmesh.admin.v1.ListCatalogResponse\x12P\n\x07SetSlot\x12!.talkmesh.admin.v1.SetSlotRequest\x1a\".talkmesh.admin.v1.SetSlotResponse\x12S\n\x08RollBack\x12\".talkmesh.admin.v1.RollBackRequest\x1a#.talkmesh.admin.v1.RollBackResponse\x12P\n\x07SetVeto\x12!.talkmesh.admin.v1.SetVetoRequest\x1a\".talkmesh.admin.v1.SetVetoResponse\x12J\n\x05\x45vict\x12\x1f.talkmesh.admin.v1.EvictRequest\x1a .talkmesh.admin.v1.EvictResponse\x12P\n\x07Preload\x12!.talkmesh.admin.v1.PreloadRequest\x1a\".talkmesh.admin.v1.PreloadResponse\x12\\\n\x0bListHistory\x12%.talkmesh.admin.v1.ListHistoryRequest\x1a&.talkmesh.admin.v1.ListHistoryResponse\x12X\n\tWatchMesh\x12#.talkmesh.admin.v1.WatchMeshRequest\x1a$.talkmesh.admin.v1.WatchMeshResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkmesh/admin/v1/admin.proto\x12\x11talkmesh.admin.v1\x1a+talkmesh/conversation/v1/conversation.proto\x1a\x1dtalkmesh/model/v1/model.proto\"%\n\x12ListCatalogRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"t\n\x13ListCatalogResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.talkmesh.admin.v1.CatalogModel\x12,\n\x08problems\x18\x02 \x03(\x0b\x32\x1a.talkmesh.model.v1.Problem\"\xbb\x01\n\x0c\x43\x61talogModel\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0f\n\x07preload\x18\x06 \x01(\x08\x12\x0c\n\x04veto\x18\x07 \x01(\t\x12\r\n\x05slots\x18\x08 \x03(\t\x12-\n\x05hosts\x18\t \x03(\x0b\x32\x1e.talkmesh.admin.v1.ModelOnHost\"O\n\x0bModelOnHost\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x06status\x18\x02 \x01(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\"\xd5\x01\n\x0eSetSlotRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x1b\n\x0e\x65xpected_model\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x64rain_s\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tstandby_s\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x11\n\x0f_expected_modelB\n\n\x08_drain_sB\x0c\n\n_standby_s\"@\n\x0fSetSlotResponse\x12-\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"\xd6\x01\n\nSlotChange\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12\x14\n\x0cmodel_before\x18\x05 \x01(\t\x12\x19\n\x11generation_before\x18\x06 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\'\n\x05\x63\x61use\x18\t \x01(\x0e\x32\x18.talkmesh.admin.v1.Cause\x12\r\n\x05\x61t_ms\x18\n \x01(\x03\"O\n\x0fRollBackRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"A\n\x10RollBackResponse\x12-\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"_\n\x0eSetVetoRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06vetoed\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x11\n\x0fSetVetoResponse\"M\n\x0c\x45victRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0f\n\rEvictResponse\"`\n\x0ePreloadRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07preload\x18\x03 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x11\n\x0fPreloadResponse\"B\n\x12ListHistoryRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\"E\n\x13ListHistoryResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.talkmesh.admin.v1.SlotChange\"\x12\n\x10WatchMeshRequest\"\x9d\x01\n\x11WatchMeshResponse\x12,\n\x05hosts\x18\x01 \x03(\x0b\x32\x1d.talkmesh.model.v1.HostStatus\x12)\n\x04gone\x18\x02 \x03(\x0b\x32\x1b.talkmesh.admin.v1.HostName\x12/\n\tfreshness\x18\x03 \x01(\x0e\x32\x1c.talkmesh.model.v1.Freshness\"-\n\x08HostName\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\"\x81\x01\n\x0eSetFlagRequest\x12\x0c\n\x04\x66lag\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\tB\x14\n\x12_expected_revision\"#\n\x0fSetFlagResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"@\n\x11\x44\x65leteFlagRequest\x12\x0c\n\x04\x66lag\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12\x44\x65leteFlagResponse\"\x12\n\x10ListFlagsRequest\";\n\x11ListFlagsResponse\x12&\n\x05\x66lags\x18\x01 \x03(\x0b\x32\x17.talkmesh.admin.v1.Flag\"T\n\x04\x46lag\x12\x0c\n\x04\x66lag\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\r\n\x05lacks\x18\x05 \x01(\t\"I\n\rDecideRequest\x12*\n\x03who\x18\x01 \x01(\x0b\x32\x1d.talkmesh.conversation.v1.Who\x12\x0c\n\x04\x66lag\x18\x02 \x01(\t\"D\n\x0e\x44\x65\x63ideResponse\x12\x32\n\tdecisions\x18\x01 \x03(\x0b\x32\x1f.talkmesh.admin.v1.FlagDecision\"]\n\x0c\x46lagDecision\x12\x0c\n\x04\x66lag\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x11\n\tunit_kind\x18\x05 \x01(\t*Z\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43\x41USE_HUMAN\x10\x01\x12\x13\n\x0f\x43\x41USE_GUARDRAIL\x10\x02\x12\x14\n\x10\x43\x41USE_CRASH_LOOP\x10\x03\x32\x8f\x08\n\x0c\x41\x64minService\x12\\\n\x0bListCatalog\x12%.talkmesh.admin.v1.ListCatalogRequest\x1a&.talkmesh.admin.v1.ListCatalogResponse\x12P\n\x07SetSlot\x12!.talkmesh.admin.v1.SetSlotRequest\x1a\".talkmesh.admin.v1.SetSlotResponse\x12S\n\x08RollBack\x12\".talkmesh.admin.v1.RollBackRequest\x1a#.talkmesh.admin.v1.RollBackResponse\x12P\n\x07SetVeto\x12!.talkmesh.admin.v1.SetVetoRequest\x1a\".talkmesh.admin.v1.SetVetoResponse\x12J\n\x05\x45vict\x12\x1f.talkmesh.admin.v1.EvictRequest\x1a .talkmesh.admin.v1.EvictResponse\x12P\n\x07Preload\x12!.talkmesh.admin.v1.PreloadRequest\x1a\".talkmesh.admin.v1.PreloadResponse\x12\\\n\x0bListHistory\x12%.talkmesh.admin.v1.ListHistoryRequest\x1a&.talkmesh.admin.v1.ListHistoryResponse\x12X\n\tWatchMesh\x12#.talkmesh.admin.v1.WatchMeshRequest\x1a$.talkmesh.admin.v1.WatchMeshResponse0\x01\x12P\n\x07SetFlag\x12!.talkmesh.admin.v1.SetFlagRequest\x1a\".talkmesh.admin.v1.SetFlagResponse\x12Y\n\nDeleteFlag\x12$.talkmesh.admin.v1.DeleteFlagRequest\x1a%.talkmesh.admin.v1.DeleteFlagResponse\x12V\n\tListFlags\x12#.talkmesh.admin.v1.ListFlagsRequest\x1a$.talkmesh.admin.v1.ListFlagsResponse\x12M\n\x06\x44\x65\x63ide\x12 .talkmesh.admin.v1.DecideRequest\x1a!.talkmesh.admin.v1.DecideResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkmesh.admin.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAUSE']._serialized_start=1853
-  _globals['_CAUSE']._serialized_end=1943
-  _globals['_LISTCATALOGREQUEST']._serialized_start=83
-  _globals['_LISTCATALOGREQUEST']._serialized_end=120
-  _globals['_LISTCATALOGRESPONSE']._serialized_start=122
-  _globals['_LISTCATALOGRESPONSE']._serialized_end=238
-  _globals['_CATALOGMODEL']._serialized_start=241
-  _globals['_CATALOGMODEL']._serialized_end=428
-  _globals['_MODELONHOST']._serialized_start=430
-  _globals['_MODELONHOST']._serialized_end=509
-  _globals['_SETSLOTREQUEST']._serialized_start=512
-  _globals['_SETSLOTREQUEST']._serialized_end=725
-  _globals['_SETSLOTRESPONSE']._serialized_start=727
-  _globals['_SETSLOTRESPONSE']._serialized_end=791
-  _globals['_SLOTCHANGE']._serialized_start=794
-  _globals['_SLOTCHANGE']._serialized_end=1008
-  _globals['_ROLLBACKREQUEST']._serialized_start=1010
-  _globals['_ROLLBACKREQUEST']._serialized_end=1089
-  _globals['_ROLLBACKRESPONSE']._serialized_start=1091
-  _globals['_ROLLBACKRESPONSE']._serialized_end=1156
-  _globals['_SETVETOREQUEST']._serialized_start=1158
-  _globals['_SETVETOREQUEST']._serialized_end=1253
-  _globals['_SETVETORESPONSE']._serialized_start=1255
-  _globals['_SETVETORESPONSE']._serialized_end=1272
-  _globals['_EVICTREQUEST']._serialized_start=1274
-  _globals['_EVICTREQUEST']._serialized_end=1351
-  _globals['_EVICTRESPONSE']._serialized_start=1353
-  _globals['_EVICTRESPONSE']._serialized_end=1368
-  _globals['_PRELOADREQUEST']._serialized_start=1370
-  _globals['_PRELOADREQUEST']._serialized_end=1466
-  _globals['_PRELOADRESPONSE']._serialized_start=1468
-  _globals['_PRELOADRESPONSE']._serialized_end=1485
-  _globals['_LISTHISTORYREQUEST']._serialized_start=1487
-  _globals['_LISTHISTORYREQUEST']._serialized_end=1553
-  _globals['_LISTHISTORYRESPONSE']._serialized_start=1555
-  _globals['_LISTHISTORYRESPONSE']._serialized_end=1624
-  _globals['_WATCHMESHREQUEST']._serialized_start=1626
-  _globals['_WATCHMESHREQUEST']._serialized_end=1644
-  _globals['_WATCHMESHRESPONSE']._serialized_start=1647
-  _globals['_WATCHMESHRESPONSE']._serialized_end=1804
-  _globals['_HOSTNAME']._serialized_start=1806
-  _globals['_HOSTNAME']._serialized_end=1851
-  _globals['_ADMINSERVICE']._serialized_start=1946
-  _globals['_ADMINSERVICE']._serialized_end=2645
+  _globals['_CAUSE']._serialized_start=2562
+  _globals['_CAUSE']._serialized_end=2652
+  _globals['_LISTCATALOGREQUEST']._serialized_start=128
+  _globals['_LISTCATALOGREQUEST']._serialized_end=165
+  _globals['_LISTCATALOGRESPONSE']._serialized_start=167
+  _globals['_LISTCATALOGRESPONSE']._serialized_end=283
+  _globals['_CATALOGMODEL']._serialized_start=286
+  _globals['_CATALOGMODEL']._serialized_end=473
+  _globals['_MODELONHOST']._serialized_start=475
+  _globals['_MODELONHOST']._serialized_end=554
+  _globals['_SETSLOTREQUEST']._serialized_start=557
+  _globals['_SETSLOTREQUEST']._serialized_end=770
+  _globals['_SETSLOTRESPONSE']._serialized_start=772
+  _globals['_SETSLOTRESPONSE']._serialized_end=836
+  _globals['_SLOTCHANGE']._serialized_start=839
+  _globals['_SLOTCHANGE']._serialized_end=1053
+  _globals['_ROLLBACKREQUEST']._serialized_start=1055
+  _globals['_ROLLBACKREQUEST']._serialized_end=1134
+  _globals['_ROLLBACKRESPONSE']._serialized_start=1136
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1201
+  _globals['_SETVETOREQUEST']._serialized_start=1203
+  _globals['_SETVETOREQUEST']._serialized_end=1298
+  _globals['_SETVETORESPONSE']._serialized_start=1300
+  _globals['_SETVETORESPONSE']._serialized_end=1317
+  _globals['_EVICTREQUEST']._serialized_start=1319
+  _globals['_EVICTREQUEST']._serialized_end=1396
+  _globals['_EVICTRESPONSE']._serialized_start=1398
+  _globals['_EVICTRESPONSE']._serialized_end=1413
+  _globals['_PRELOADREQUEST']._serialized_start=1415
+  _globals['_PRELOADREQUEST']._serialized_end=1511
+  _globals['_PRELOADRESPONSE']._serialized_start=1513
+  _globals['_PRELOADRESPONSE']._serialized_end=1530
+  _globals['_LISTHISTORYREQUEST']._serialized_start=1532
+  _globals['_LISTHISTORYREQUEST']._serialized_end=1598
+  _globals['_LISTHISTORYRESPONSE']._serialized_start=1600
+  _globals['_LISTHISTORYRESPONSE']._serialized_end=1669
+  _globals['_WATCHMESHREQUEST']._serialized_start=1671
+  _globals['_WATCHMESHREQUEST']._serialized_end=1689
+  _globals['_WATCHMESHRESPONSE']._serialized_start=1692
+  _globals['_WATCHMESHRESPONSE']._serialized_end=1849
+  _globals['_HOSTNAME']._serialized_start=1851
+  _globals['_HOSTNAME']._serialized_end=1896
+  _globals['_SETFLAGREQUEST']._serialized_start=1899
+  _globals['_SETFLAGREQUEST']._serialized_end=2028
+  _globals['_SETFLAGRESPONSE']._serialized_start=2030
+  _globals['_SETFLAGRESPONSE']._serialized_end=2065
+  _globals['_DELETEFLAGREQUEST']._serialized_start=2067
+  _globals['_DELETEFLAGREQUEST']._serialized_end=2131
+  _globals['_DELETEFLAGRESPONSE']._serialized_start=2133
+  _globals['_DELETEFLAGRESPONSE']._serialized_end=2153
+  _globals['_LISTFLAGSREQUEST']._serialized_start=2155
+  _globals['_LISTFLAGSREQUEST']._serialized_end=2173
+  _globals['_LISTFLAGSRESPONSE']._serialized_start=2175
+  _globals['_LISTFLAGSRESPONSE']._serialized_end=2234
+  _globals['_FLAG']._serialized_start=2236
+  _globals['_FLAG']._serialized_end=2320
+  _globals['_DECIDEREQUEST']._serialized_start=2322
+  _globals['_DECIDEREQUEST']._serialized_end=2395
+  _globals['_DECIDERESPONSE']._serialized_start=2397
+  _globals['_DECIDERESPONSE']._serialized_end=2465
+  _globals['_FLAGDECISION']._serialized_start=2467
+  _globals['_FLAGDECISION']._serialized_end=2560
+  _globals['_ADMINSERVICE']._serialized_start=2655
+  _globals['_ADMINSERVICE']._serialized_end=3694
 # @@protoc_insertion_point(module_scope)

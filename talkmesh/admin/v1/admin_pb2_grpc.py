@@ -77,6 +77,26 @@ class AdminServiceStub:
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshResponse.FromString,
                 _registered_method=True)
+        self.SetFlag = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/SetFlag',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagResponse.FromString,
+                _registered_method=True)
+        self.DeleteFlag = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/DeleteFlag',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagResponse.FromString,
+                _registered_method=True)
+        self.ListFlags = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/ListFlags',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsResponse.FromString,
+                _registered_method=True)
+        self.Decide = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/Decide',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -141,6 +161,35 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetFlag(self, request, context):
+        """Write an experiment. With expected_revision, only if that is what it was last written at (0: there is none yet): otherwise
+        ABORTED, naming who won.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteFlag(self, request, context):
+        """Take an experiment away: everybody gets what everybody gets, from their next stream on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFlags(self, request, context):
+        """The experiments, and what keeps them from enrolling anybody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Decide(self, request, context):
+        """Who would get what, and why. Nothing is opened, and nobody is counted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -183,6 +232,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.WatchMesh,
                     request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshRequest.FromString,
                     response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshResponse.SerializeToString,
+            ),
+            'SetFlag': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFlag,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagResponse.SerializeToString,
+            ),
+            'DeleteFlag': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteFlag,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagResponse.SerializeToString,
+            ),
+            'ListFlags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFlags,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsResponse.SerializeToString,
+            ),
+            'Decide': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decide,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -404,6 +473,114 @@ class AdminService:
             '/talkmesh.admin.v1.AdminService/WatchMesh',
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshRequest.SerializeToString,
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.WatchMeshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFlag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/SetFlag',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.SetFlagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteFlag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/DeleteFlag',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.DeleteFlagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFlags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/ListFlags',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListFlagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/Decide',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.FromString,
             options,
             channel_credentials,
             insecure,

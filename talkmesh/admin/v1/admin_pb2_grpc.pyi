@@ -52,6 +52,16 @@ class AdminServiceStub:
     """What was wanted in a slot, by whom and why: newest first."""
     WatchMesh: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchMeshRequest, _admin_pb2.WatchMeshResponse]
     """Every host of the mesh: all of them at once, then each again whenever it changes. The caller ends it by cancelling."""
+    SetFlag: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetFlagRequest, _admin_pb2.SetFlagResponse]
+    """Write an experiment. With expected_revision, only if that is what it was last written at (0: there is none yet): otherwise
+    ABORTED, naming who won.
+    """
+    DeleteFlag: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteFlagRequest, _admin_pb2.DeleteFlagResponse]
+    """Take an experiment away: everybody gets what everybody gets, from their next stream on."""
+    ListFlags: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListFlagsRequest, _admin_pb2.ListFlagsResponse]
+    """The experiments, and what keeps them from enrolling anybody."""
+    Decide: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]
+    """Who would get what, and why. Nothing is opened, and nobody is counted."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -77,6 +87,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """What was wanted in a slot, by whom and why: newest first."""
     WatchMesh: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchMeshRequest, _admin_pb2.WatchMeshResponse]  # type: ignore[assignment]
     """Every host of the mesh: all of them at once, then each again whenever it changes. The caller ends it by cancelling."""
+    SetFlag: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetFlagRequest, _admin_pb2.SetFlagResponse]  # type: ignore[assignment]
+    """Write an experiment. With expected_revision, only if that is what it was last written at (0: there is none yet): otherwise
+    ABORTED, naming who won.
+    """
+    DeleteFlag: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteFlagRequest, _admin_pb2.DeleteFlagResponse]  # type: ignore[assignment]
+    """Take an experiment away: everybody gets what everybody gets, from their next stream on."""
+    ListFlags: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListFlagsRequest, _admin_pb2.ListFlagsResponse]  # type: ignore[assignment]
+    """The experiments, and what keeps them from enrolling anybody."""
+    Decide: _aio.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]  # type: ignore[assignment]
+    """Who would get what, and why. Nothing is opened, and nobody is counted."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What operators do. Everything here ends as keys in etcd, which the hosts follow by themselves; each change is recorded with
@@ -147,5 +167,39 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchMeshResponse], _abc.AsyncIterator[_admin_pb2.WatchMeshResponse]]:
         """Every host of the mesh: all of them at once, then each again whenever it changes. The caller ends it by cancelling."""
+
+    @_abc_1.abstractmethod
+    def SetFlag(
+        self,
+        request: _admin_pb2.SetFlagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetFlagResponse, _abc.Awaitable[_admin_pb2.SetFlagResponse]]:
+        """Write an experiment. With expected_revision, only if that is what it was last written at (0: there is none yet): otherwise
+        ABORTED, naming who won.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteFlag(
+        self,
+        request: _admin_pb2.DeleteFlagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeleteFlagResponse, _abc.Awaitable[_admin_pb2.DeleteFlagResponse]]:
+        """Take an experiment away: everybody gets what everybody gets, from their next stream on."""
+
+    @_abc_1.abstractmethod
+    def ListFlags(
+        self,
+        request: _admin_pb2.ListFlagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListFlagsResponse, _abc.Awaitable[_admin_pb2.ListFlagsResponse]]:
+        """The experiments, and what keeps them from enrolling anybody."""
+
+    @_abc_1.abstractmethod
+    def Decide(
+        self,
+        request: _admin_pb2.DecideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DecideResponse, _abc.Awaitable[_admin_pb2.DecideResponse]]:
+        """Who would get what, and why. Nothing is opened, and nobody is counted."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

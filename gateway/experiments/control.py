@@ -1,0 +1,136 @@
+"""What operators do with flags: written to etcd for every gateway to follow, each with its record in one transaction.
+
+Knows nothing of gRPC. All raise InvalidInput naming the field, NotFound, Outrun when somebody else was first, Refused
+without etcd, and EtcdAway while it is away.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway import checks
+from gateway.experiments.assignment import Decision
+from gateway.experiments.flags import Bundle, Flag, Layer, overlapping
+from gateway.experiments.registry import BUNDLES, FLAGS, Registry, parsed
+from gateway.experiments.rules import Attributes
+from services.runtime.errors import InvalidInput, NotFound, Outrun, Refused
+from services.runtime.etcd import Delete, Etcd, KeyValue, Put, absent, exists, mod_revision_is
+from services.runtime.records import audited
+
+EXPERIMENTS = "experiments"
+"""Stands in the audit where a service would."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A flag as it stands in etcd."""
+
+    name: str
+    text: str
+    revision: int
+    problem: str
+    lacks: str
+
+
+class FlagControl:
+    """The operator's verbs. `registry` is what this gateway makes of the flags."""
+
+    def __init__(self, etcd: Etcd | None, registry: Registry) -> None:
+        self._connected = etcd
+        self._registry = registry
+
+    async def put(self, name: str, text: str, expected: int | None = None, *, actor: str = "", reason: str = "") -> int:
+        """Write a flag; returns the revision at which it stands. `expected`: where it is believed to stand, 0 is nowhere."""
+        name, note = checks.checked_name("flag", name), checks.checked_note(actor, reason)
+        flag = parsed(Flag, text)
+        others = {found.key.removeprefix(FLAGS): found for found in (await self._etcd.list(FLAGS)).kvs}
+        self._check_layer(name, flag, others)
+        await self._check_bundles(flag)
+        key, before = FLAGS + name, others.get(name)
+        if expected is not None and expected != (before.mod_revision if before else 0):
+            raise Outrun(winner(name, before))
+        # What was written is kept as it was written, comments of a person's order included; who and why is ours to say.
+        value = json.dumps(json.loads(text) | note.model_dump(), ensure_ascii=False)
+        unchanged = mod_revision_is(key, before.mod_revision) if before else absent(key)
+        record = audited("set flag", EXPERIMENTS, f"{name}: {flag.state}", note)
+        done = await self._etcd.transact([unchanged], [Put(key, value), record])
+        if not done.succeeded:
+            raise Outrun(winner(name, await self._etcd.get(key)))
+        return done.revision
+
+    async def delete(self, name: str, *, actor: str = "", reason: str = "") -> None:
+        """Take a flag away."""
+        name, note = checks.checked_name("flag", name), checks.checked_note(actor, reason)
+        key, record = FLAGS + name, audited("delete flag", EXPERIMENTS, name, note)
+        if not (await self._etcd.transact([exists(key)], [Delete(key), record])).succeeded:
+            raise NotFound(
+                "flag", name, [found.key.removeprefix(FLAGS) for found in (await self._etcd.list(FLAGS)).kvs]
+            )
+
+    async def written(self) -> list[Written]:
+        """All flags, by name, with what this gateway makes of them."""
+        found = sorted((await self._etcd.list(FLAGS)).kvs, key=lambda each: each.key)
+        return [
+            Written(
+                (name := each.key.removeprefix(FLAGS)),
+                each.value,
+                each.mod_revision,
+                self._registry.problems.get(each.key, ""),
+                self._registry.lacks(name),
+            )
+            for each in found
+        ]
+
+    def decide(self, units: dict[str, str], attributes: Attributes, name: str = "") -> list[Decision]:
+        """What a user would get of one flag, or of each. Answers from what this gateway knows, with or without etcd."""
+        names = [checks.checked_name("flag", name)] if name else sorted(self._registry.names)
+        if unknown := next((each for each in names if each not in self._registry.names), None):
+            raise NotFound("flag", unknown, self._registry.names)
+        return [self._registry.decide(each, units, attributes) for each in names]
+
+    @property
+    def _etcd(self) -> Etcd:
+        if self._connected is None:
+            raise Refused("this gateway was started without etcd: there are no experiments")
+        return self._connected
+
+    def _check_layer(self, name: str, flag: Flag, others: dict[str, KeyValue]) -> None:
+        claims = [(name, flag.layer)] if flag.layer else []
+        claims += [claim for claim in layers(others) if claim[0] != name]
+        if meeting := overlapping(claims):
+            one, other, layer = meeting
+            raise InvalidInput("layer.ranges", f"{one} and {other} both claim buckets of {layer!r}", "ranges apart")
+
+    async def _check_bundles(self, flag: Flag) -> None:
+        """Raises NotFound for a bundle that there is not, InvalidInput for one that nobody can read."""
+        for variant in flag.variants.values():
+            if variant.bundle is not None:
+                found = await self._etcd.get(BUNDLES + variant.bundle)
+                if found is None:
+                    known = (await self._etcd.list(BUNDLES, keys_only=True)).kvs
+                    raise NotFound("bundle", variant.bundle, [each.key.removeprefix(BUNDLES) for each in known])
+                parsed(Bundle, found.value)
+
+
+def layers(flags: dict[str, KeyValue]) -> Iterator[tuple[str, Layer]]:
+    """What flags claim of layers; one that nobody can read claims nothing."""
+    for name, found in flags.items():
+        try:
+            flag = parsed(Flag, found.value)
+        except InvalidInput:
+            continue
+        if flag.layer:
+            yield name, flag.layer
+
+
+def winner(name: str, now: KeyValue | None) -> str:
+    """Who was first, for those who wanted something else."""
+    if now is None:
+        return f"flag {name!r} is not there (any more)"
+    try:
+        flag = parsed(Flag, now.value)
+    except InvalidInput:
+        return f"flag {name!r} stands at revision {now.mod_revision}"
+    by = f" by {flag.actor}" if flag.actor else ""
+    why = f": {flag.reason}" if flag.reason else ""
+    return f"flag {name!r} stands at revision {now.mod_revision}{by}{why}"
