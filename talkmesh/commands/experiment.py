@@ -160,7 +160,8 @@ def value_of(flag: admin_pb2.Flag) -> dict[str, Any] | None:
 
 def share(value: dict[str, Any]) -> float:
     """How many of those meant take part, in percent."""
-    return sum(end - start for start, end in value.get("enrolled", [])) * 100 / BUCKETS
+    enrolled: list[tuple[int, int]] = value.get("enrolled", [])
+    return sum(end - start for start, end in enrolled) * 100 / BUCKETS
 
 
 def row(flag: admin_pb2.Flag) -> tuple[str, ...]:

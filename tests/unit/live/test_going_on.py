@@ -65,7 +65,9 @@ class User:
     def __init__(self, work: asyncio.TaskGroup) -> None:
         live = conversation_pb2.Live()
         microphone = audio_pb2.AudioFormat(sample_rate_hz=RATE_HZ, channels=1)
-        wishes = Wishes(conversation_pb2.ConversationConfig(input=microphone, live=live), GatewaySettings())
+        wishes = Wishes(
+            conversation_pb2.ConversationConfig(input=microphone, live=live), GatewaySettings.model_validate({})
+        )
         metrics = LiveMetrics(CollectorRegistry(), Load(0.8))
         program = Program(wishes.clock.rate_hz, wishes.clock.fps, 0, 0)
         self.stage = Stage(wishes.clock, program, metrics)
