@@ -31,8 +31,8 @@ from talkmesh.model.v1 import model_pb2
 
 KINDS = asr_pb2.SpeechActivity
 WAITING = 32
-MOST_TRIES, MOST_EARLY = 3, 2
-"""Replies begun on a guess in one turn of the user: in its pauses, and while it seems to come to its end."""
+MOST_TRIES = 3
+"""Replies begun on a guess in one turn of the user."""
 FORGOTTEN = "-"
 """Stands for a turn where there is none: what was said until then is of no interest."""
 GOES_ON_MS = 1_500
@@ -85,14 +85,8 @@ class Tries:
     """Replies begun on a guess since the last turn."""
 
     begun: int = 0
-    early: int = 0
-    """Of those begun, before a pause was heard."""
     discarded: int = 0
     wasted_ms: float = 0.0
-
-    def may_begin(self, early: bool) -> bool:
-        """Whether one more is worth it."""
-        return self.early < MOST_EARLY if early else self.begun - self.early < MOST_TRIES
 
 
 class LiveConversation:
@@ -240,8 +234,6 @@ class LiveConversation:
         self._tell(transcript=interim)
         self._interim = interim.text
         self._interim_at = (time.perf_counter(), interim.engine_ms)
-        if self._guess and not same_words(self._guess.question.text, self._said):
-            self._discard_guess()
         self._barge_in.heard(interim.text)
         self._endpointing.heard(
             self._said,
@@ -277,8 +269,8 @@ class LiveConversation:
 
     def _mind_the_user(self) -> None:
         verdict = self._endpointing.verdict()
-        if verdict.speculate and self._guess is None and self._tries.may_begin(verdict.early):
-            self._begin_guess(self._said, verdict.early)
+        if verdict.speculate and self._guess is None and self._tries.begun < MOST_TRIES:
+            self._begin_guess(self._said)
         if verdict.commit_at is not None and self._listened_now >= verdict.commit_at and not self.push_to_talk:
             self._commit()
 
@@ -316,10 +308,9 @@ class LiveConversation:
 
     # --- the user's turn --------------------------------------------------------------------------------------------
 
-    def _begin_guess(self, text: str, early: bool) -> None:
+    def _begin_guess(self, text: str) -> None:
         """Prepare the reply to what was said so far; nobody hears of it before the turn is over."""
         self._tries.begun += 1
-        self._tries.early += early
         self._guess_marks = self._interim_at
         self._guess = self._draft(self._new_turn(), Question(text))
 

@@ -21,12 +21,9 @@ class Verdict:
     """The text so far is likely to be the whole turn's: prepare the reply to it."""
     reason: str
     """A word for logs and traces."""
-    early: bool = False
-    """The user still speaks, or was not yet heard to pause: to prepare the reply now is a bet."""
 
 
 GOES_ON = Verdict(None, False, "speaking")
-LIKELY_ALL = Verdict(None, True, "likely", early=True)
 NOTHING = Verdict(None, False, "nothing heard")
 
 
@@ -57,8 +54,6 @@ class Endpointing(Protocol):
 
 SETTLED = 0.9
 """Stability from which an interim is the final text if nothing follows."""
-LIKELY = 0.6
-"""Stability from which an interim that is a whole sentence may be all that is said."""
 
 
 @dataclass
@@ -70,8 +65,6 @@ class Turn:
     """Where the voice was last heard; None while it is."""
     text: str = ""
     language: str = ""
-    stability: float = 0.0
-    """Of the text; 0 again when the voice comes back after a pause."""
     settled_until: int = -1
     """What the text has heard, if it is the final text of that."""
     complete: float | None = None
@@ -106,7 +99,7 @@ class Silence:
         if turn.paused_at is not None and sample < turn.paused_at:
             return
         turn.voiced_from = sample if turn.voiced_from is None else turn.voiced_from
-        turn.paused_at, turn.stability = None, 0.0
+        turn.paused_at = None
 
     def paused(self, sample: int) -> None:
         if self._turn.voiced_from is not None:
@@ -114,7 +107,7 @@ class Silence:
 
     def heard(self, text: str, stability: float, until: int, language: str = "en") -> None:
         turn = self._turn
-        turn.text, turn.language, turn.stability = text, language, stability
+        turn.text, turn.language = text, language
         turn.settled_until = until if stability >= SETTLED else -1
 
     def predicted(self, complete: float, until: int) -> None:
@@ -134,11 +127,8 @@ class Silence:
         if turn.voiced_from is None:
             return NOTHING
         if turn.paused_at is None:
-            return self._in_speech(turn)
+            return GOES_ON
         return self._in_pause(turn, turn.paused_at)
-
-    def _in_speech(self, turn: Turn) -> Verdict:
-        return GOES_ON
 
     def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
         return Verdict(paused_at + self._wait, turn.settled and bool(turn.text), "silence")
@@ -148,7 +138,7 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.9, 400), (0.7, 500), (0.5, 800))
+    steps: tuple[tuple[float, int], ...] = ((0.9, 440), (0.7, 520), (0.5, 800))
     """Least belief and milliseconds, the surest first."""
     longest_ms: int = 900
     """For what is believed less, and until anything is known."""
@@ -179,12 +169,6 @@ class Semantic(Silence):
         self._rate_hz = rate_hz
         self._waits = waits
         self._listening = listening
-
-    def _in_speech(self, turn: Turn) -> Verdict:
-        """A pause is heard some 100 ms after it began, and its text is there 100 ms later: often it is known before."""
-        if turn.stability >= LIKELY and completeness(turn.text, turn.language) is Completeness.COMPLETE:
-            return LIKELY_ALL
-        return GOES_ON
 
     def _in_pause(self, turn: Turn, paused_at: int) -> Verdict:
         text = completeness(turn.text, turn.language)

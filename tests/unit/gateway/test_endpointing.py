@@ -79,21 +79,6 @@ def test_an_open_sentence_is_not_worth_a_reply_yet() -> None:
     assert pause(semantic(), "What is the capital of France?").speculate
 
 
-def test_a_whole_sentence_that_is_said_twice_is_a_bet_before_any_pause() -> None:
-    strategy = semantic()
-    strategy.voiced(0)
-    strategy.heard("What is the capital?", 0.4, 8_000)
-    assert not strategy.verdict().speculate
-    strategy.heard("What is the capital of", 0.8, 9_000)
-    assert not strategy.verdict().speculate
-    strategy.heard("What is the capital of France?", 0.67, 12_000)
-    assert strategy.verdict() == Verdict(None, True, "likely", early=True)
-    strategy.paused(13_000)
-    assert not strategy.verdict().early
-    strategy.voiced(14_000)
-    assert not strategy.verdict().speculate, "there is more to come"
-
-
 def test_before_the_text_is_there_the_longest_silence_holds() -> None:
     strategy = semantic()
     strategy.voiced(0)
