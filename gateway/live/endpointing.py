@@ -138,7 +138,7 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.9, 440), (0.7, 520), (0.5, 800))
+    steps: tuple[tuple[float, int], ...] = ((0.9, 400), (0.7, 500), (0.5, 800))
     """Least belief and milliseconds, the surest first."""
     longest_ms: int = 900
     """For what is believed less, and until anything is known."""
