@@ -139,6 +139,11 @@ class Registry:
         """Of the flags that this gateway goes by."""
         return self._flags.keys()
 
+    def flag(self, name: str) -> Flag | None:
+        """One of them."""
+        evaluator = self._flags.get(name)
+        return evaluator.flag if evaluator else None
+
     def lacks(self, name: str) -> str:
         """What a flag's variants need and is not there; empty if nothing, or if there is no such flag."""
         evaluator = self._flags.get(name)

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHES = ("turn", "swap", "live")
+BENCHES = ("turn", "swap", "live", "experiments")
 
 
 def main() -> None:
