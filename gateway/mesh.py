@@ -12,6 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.addresses import Places
 from gateway.backends import Backends
 from gateway.discovery import follow_etcd, follow_name
+from gateway.experiments.control import FlagControl
+from gateway.experiments.guard import Guard
 from gateway.experiments.registry import Assigned, Registry
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
@@ -161,7 +163,7 @@ class Seats:
 class Mesh:
     """The hosts of all services, shared by all sessions. Use through `connected`."""
 
-    def __init__(self, group: asyncio.TaskGroup, metrics: Metrics) -> None:
+    def __init__(self, group: asyncio.TaskGroup, metrics: Metrics, etcd: Etcd | None = None) -> None:
         self.metrics = metrics
         self._changed = asyncio.Event()
         self.services = {
@@ -170,6 +172,7 @@ class Mesh:
         for backends in self.services.values():
             self.metrics.hosts_changed(backends)
         self.experiments = Registry(self.serves)
+        self.guard = Guard(self.experiments, FlagControl(etcd, self.experiments) if etcd else None, group.create_task)
 
     def _hosts_changed(self, backends: Backends) -> None:
         self.metrics.hosts_changed(backends)
@@ -232,7 +235,7 @@ async def connected(
     A host that is away is found when it comes.
     """
     async with asyncio.TaskGroup() as group:
-        mesh = Mesh(group, metrics or Metrics())
+        mesh = Mesh(group, metrics or Metrics(), etcd)
         work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.experiments.follow(etcd)] if etcd else []
         for service, found in addresses.items():
             mesh.services[service].members("settings", found.fixed)

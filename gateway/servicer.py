@@ -14,8 +14,7 @@ from gateway.experiments.sessions import given
 from gateway.live.call import converse_live
 from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh, ServiceFailed
-from gateway.metrics import Metrics
-from gateway.sessions import Sessions
+from gateway.sessions import Session, Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime import statuses
@@ -84,6 +83,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     async def _converse(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> None:
         first, data = await config_and_data(requests, conversation_pb2.ConversationConfig)
         lock = asyncio.Lock()
+        held: list[Session] = []
 
         async def write(event: conversation_pb2.ConverseResponse) -> None:
             async with lock:
@@ -93,6 +93,8 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
                     raise ClientGone from error
             if event.HasField("done"):
                 self._mesh.metrics.turn_done(event.done)
+                if held:
+                    self._mesh.guard.ended(held[0], failed=False)
 
         if first.config.HasField("live"):
             async with self._live.attached(first.config) as running:
@@ -101,8 +103,9 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
             assigned = given(session, first.config.who, self._mesh.experiments)
+            held.append(session)
             audience = Audience(wishes, session, write)
-            with counted(self._mesh.metrics, audience):
+            with counted(self._mesh, session, audience):
                 await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
 
     async def GetStatus(
@@ -119,17 +122,20 @@ def aborted_as(context: Context) -> str:
 
 
 @contextmanager
-def counted(metrics: Metrics, audience: Audience) -> Iterator[None]:
+def counted(mesh: Mesh, session: Session, audience: Audience) -> Iterator[None]:
     """Count a session in use, and the turn that its call ends in the midst of."""
-    metrics.sessions.inc()
+    mesh.metrics.sessions.inc()
     try:
         yield
     except BaseException as error:
         if audience.turn_id:
-            metrics.turn_ended("abandoned" if is_abandoned(error) else "failed")
+            abandoned = is_abandoned(error)
+            mesh.metrics.turn_ended("abandoned" if abandoned else "failed")
+            if not abandoned:
+                mesh.guard.ended(session, failed=True)
         raise
     finally:
-        metrics.sessions.dec()
+        mesh.metrics.sessions.dec()
 
 
 def is_abandoned(error: BaseException) -> bool:

@@ -27,8 +27,20 @@ class Session:
     """Service → address of the host that its streams go to."""
     assigned: Assigned | None = None
     """What experiments have given to it, settled when it was opened."""
+    counted: set[str] = field(default_factory=set)
+    """Flags in which it was counted as one of an arm's sessions."""
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
+
+    @property
+    def assigned_left(self) -> set[str]:
+        """Flags whose variant it has no more."""
+        return self.assigned.left if self.assigned else set()
+
+    def leave(self, flag: str) -> None:
+        """Get what everybody gets instead of a flag's variant, from the next stream on."""
+        if self.assigned:
+            self.assigned.left.add(flag)
 
     def remember(self, user_text: str, reply_text: str, most: int, cut_off: bool = False) -> None:
         """Add a turn to the history and keep the newest `most` messages.

@@ -40,6 +40,8 @@ class Assigned:
     """Of the flags that gave it a variant."""
     stale: bool = False
     """Whether etcd was away then."""
+    left: set[str] = field(default_factory=set)
+    """Flags whose variant has failed this session: it gets what everybody gets."""
 
     def protos(self) -> list[conversation_pb2.Assignment]:
         """As clients are told."""
@@ -50,6 +52,7 @@ class Assigned:
                 reason="STALE" if self.stale else decision.reason.value,
             )
             for decision in self.decisions
+            if decision.flag not in self.left
         ]
 
 
@@ -61,6 +64,8 @@ class Registry:
     problems: dict[str, str] = field(default_factory=dict)
     """Key → what is wrong with its newest value."""
     stale: bool = False
+    _taken_back: set[str] = field(default_factory=set)
+    """Flags that are off here, whatever etcd says, until they are written anew."""
     _flags: dict[str, Evaluator] = field(default_factory=dict)
     _bundles: dict[str, Bundle] = field(default_factory=dict)
 
@@ -107,6 +112,7 @@ class Registry:
         self.problems.pop(prefix + name, None)
         if prefix == FLAGS:
             self._flags.pop(name, None)
+            self._taken_back.discard(name)
         else:
             self._bundles.pop(name, None)
 
@@ -117,6 +123,7 @@ class Registry:
                 flag = parsed(Flag, kv.value)
                 self._check_layers(name, flag)
                 self._flags[name] = Evaluator(name, flag)
+                self._taken_back.discard(name)
             else:
                 self._bundles[name] = parsed(Bundle, kv.value)
         except InvalidInput as error:
@@ -144,6 +151,10 @@ class Registry:
         evaluator = self._flags.get(name)
         return evaluator.flag if evaluator else None
 
+    def take_back(self, name: str) -> None:
+        """Give nothing of a flag to anybody any more, until it is written anew."""
+        self._taken_back.add(name)
+
     def lacks(self, name: str) -> str:
         """What a flag's variants need and is not there; empty if nothing, or if there is no such flag."""
         evaluator = self._flags.get(name)
@@ -168,6 +179,8 @@ class Registry:
     ) -> Decision:
         """One flag's decision. Raises KeyError for one that there is not."""
         evaluator = self._flags[name]
+        if name in self._taken_back:
+            return Decision(name, "", Reason.DISABLED, why="was taken back by this gateway")
         if lacks := self.lacks(name):
             # Nobody in any arm: whoever is compared must have come at the same time.
             return Decision(name, "", Reason.DISABLED, why=lacks)
@@ -179,6 +192,8 @@ class Registry:
         for decision in assigned.decisions:
             evaluator = self._flags.get(decision.flag)
             if evaluator is None or evaluator.flag.state == "off":
+                continue
+            if decision.flag in self._taken_back or decision.flag in assigned.left:
                 continue
             if variant := evaluator.flag.variants.get(decision.variant):
                 found |= self._slots_of(variant)

@@ -1,6 +1,7 @@
 """The live sessions of this gateway, and who is attached to them."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from gateway.live.load import Load
 from gateway.live.metrics import LiveMetrics
 from gateway.live.session import LiveSession, live
 from gateway.mesh import Mesh
-from gateway.sessions import Sessions
+from gateway.sessions import Session, Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime.errors import Busy, DomainError, InvalidInput, NotFound, first_of
@@ -122,7 +123,7 @@ class LiveSessions:
                 self._admit(wishes)
                 seats = self._mesh.seats(session.hosts, given(session, config.who, self._mesh.experiments))
                 async with live(seats, wishes, session, self._metrics) as made:
-                    made.conversation.done = self._mesh.metrics.turn_done
+                    made.conversation.done = functools.partial(self._turn_done, session)
                     with self._counted(made):
                         grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
                         running = self._running[session.id] = Running(made, grace_ms / 1000)
@@ -131,6 +132,10 @@ class LiveSessions:
                         await until_left(running)
         except* DomainError as group:
             self._fail(begun, group)
+
+    def _turn_done(self, session: Session, done: conversation_pb2.TurnDone) -> None:
+        self._mesh.metrics.turn_done(done)
+        self._mesh.guard.ended(session, done.outcome == conversation_pb2.OUTCOME_FAILED)
 
     def _admit(self, wishes: Wishes) -> None:
         """Raises Busy when there is no room for a session. Those that only wait for somebody to come back make room."""

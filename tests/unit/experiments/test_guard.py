@@ -1,0 +1,179 @@
+"""Variants that fail are taken back, by the numbers that are on record."""
+
+import asyncio
+import json
+import random
+from typing import Any
+
+from gateway.experiments.control import Written
+from gateway.experiments.guard import Guard, share_of
+from gateway.experiments.registry import FLAGS, Assigned, Registry
+from gateway.sessions import Session
+from services.runtime.errors import Outrun, Unavailable
+from services.runtime.etcd import Changes, Event, KeyValue
+
+EVERYBODY = [[0, 1_000_000]]
+VOICE: dict[str, Any] = {
+    "owner": "me",
+    "variants": {"heart": {}, "joe": {"slots": {"tts": "candidate"}}},
+    "control": "heart",
+    "enrolled": EVERYBODY,
+}
+
+
+class Control:
+    """A FlagControl that writes into a Mesh."""
+
+    def __init__(self, mesh: "Mesh") -> None:
+        self.put = mesh.put
+        self.written = mesh.flags
+
+
+class Mesh:
+    """Sessions, a registry that follows what is written, and a control plane that may be slow to be reached."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.registry = Registry(lambda service, slot: True)
+        self.written: list[tuple[dict[str, Any], str, str]] = []
+        self.troubles: list[Exception] = []
+        self.revision = 0
+        self.sessions = 0
+        self.tasks: list[asyncio.Task[None]] = []
+        self.guard = Guard(self.registry, Control(self), self.spawn)  # type: ignore[arg-type]
+        self.write(VOICE | fields)
+
+    def spawn(self, work: Any) -> "asyncio.Task[None]":
+        self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
+
+    def write(self, value: dict[str, Any]) -> None:
+        self.revision += 1
+        self.text = json.dumps(value)
+        kv = KeyValue(f"{FLAGS}voice", self.text, mod_revision=self.revision)
+        self.registry.take(FLAGS, Changes(self.revision, (Event(kv),)))
+
+    # As FlagControl.
+
+    async def flags(self) -> list[Written]:
+        if self.troubles:
+            raise self.troubles.pop()
+        return [Written("voice", self.text, self.revision, "", "")]
+
+    async def put(self, name: str, text: str, expected: int | None = None, *, actor: str = "", reason: str = "") -> int:
+        if expected != self.revision:
+            raise Outrun("somebody else was first")
+        self.written.append((json.loads(text), actor, reason))
+        self.write(json.loads(text))
+        return self.revision
+
+    def session(self) -> Session:
+        self.sessions += 1
+        session = Session(f"session-{self.sessions}")
+        session.assigned = self.registry.assign({"user": session.id}, {}, 0.0)
+        return session
+
+    def variant(self, session: Session) -> str:
+        return next((decision.variant for decision in session.assigned.decisions), "") if session.assigned else ""
+
+    async def settle(self) -> None:
+        await asyncio.gather(*self.tasks)
+
+
+def talk(mesh: Mesh, chance: random.Random, rates: dict[str, float], most: int) -> int:
+    """New sessions with a turn each, until the flag is off; how many of them were joe's."""
+    joe = 0
+    for _ in range(most):
+        session = mesh.session()
+        variant = mesh.variant(session)
+        if not variant:
+            break
+        joe += variant == "joe"
+        mesh.guard.ended(session, chance.random() < rates[variant])
+    return joe
+
+
+async def test_a_variant_that_always_fails_is_off_after_a_dozen_of_its_sessions() -> None:
+    mesh = Mesh()
+    joe = talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    assert 10 <= joe <= 16
+    await mesh.settle()
+    value, actor, reason = mesh.written[-1]
+    assert (value["state"], actor) == ("off", "guardrail")
+    assert f"turns failed in {joe} of {joe} sessions with joe, in 0 of " in reason
+    assert "alpha 0.001" in reason
+    assert value | {"state": "on"} == VOICE | {"state": "on"}, "nothing else of it is touched"
+
+
+async def test_it_is_off_here_at_once_even_if_nobody_can_be_told() -> None:
+    mesh = Mesh()
+    mesh.troubles = [Unavailable("etcd is away")] * 2
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    assert not mesh.written
+    assert mesh.variant(mesh.session()) == ""
+    for task in mesh.tasks:
+        task.cancel()
+
+
+async def test_equal_arms_are_left_alone() -> None:
+    mesh = Mesh(guardrails=[{"metric": "turn_failed", "alpha": 0.001, "action": "roll back"}])
+    talk(mesh, random.Random(2), {"heart": 0.05, "joe": 0.05}, 4_000)
+    assert mesh.sessions == 4_000
+    assert not mesh.tasks
+
+
+async def test_a_little_worse_is_held_before_it_is_off() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(3), {"heart": 0.01, "joe": 0.15}, 600)
+    await mesh.settle()
+    assert [value["state"] for value, _, _ in mesh.written][:1] == ["held"]
+
+
+async def test_a_control_that_fails_takes_nothing_back() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(4), {"heart": 1.0, "joe": 0.0}, 200)
+    assert mesh.sessions == 200
+    assert not mesh.tasks
+
+
+async def test_a_session_loses_one_turn_and_counts_once() -> None:
+    mesh = Mesh()
+    session = next(each for each in iter(mesh.session, None) if mesh.variant(each) == "joe")
+    assert mesh.registry.slots(session.assigned or Assigned()) == {"tts": "candidate"}
+    for _ in range(30):
+        mesh.guard.ended(session, failed=True)
+    assert mesh.registry.slots(session.assigned or Assigned()) == {}
+    assert session.assigned and session.assigned.protos() == []
+    trial = mesh.guard.trial("voice")
+    assert trial and (trial.arms["joe"].sessions, trial.arms["joe"].failed) == (1, 1)
+    assert not mesh.tasks
+
+
+async def test_who_edits_meanwhile_is_not_overwritten() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    mesh.write(VOICE | {"description": "an edit"})
+    await mesh.settle()
+    value, _, _ = mesh.written[-1]
+    assert (value["state"], value["description"]) == ("off", "an edit")
+
+
+async def test_new_arms_are_judged_anew() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    await mesh.settle()
+    mesh.write(VOICE | {"salt": "again"})
+    joe = talk(mesh, random.Random(5), {"heart": 0.0, "joe": 1.0}, 200)
+    assert 10 <= joe <= 16
+
+
+def test_shares_are_those_of_the_two() -> None:
+    flag = guarded_flag({"heart": [[0, 300]], "joe": [[300, 400]], "ann": [[400, 800]]})
+    assert share_of(flag, "joe") == 0.25
+
+
+def guarded_flag(arms: dict[str, Any]) -> Any:
+    registry = Registry(lambda service, slot: True)
+    variants: dict[str, Any] = {name: {} for name in arms}
+    text = json.dumps(VOICE | {"variants": variants, "arms": arms})
+    registry.take(FLAGS, Changes(1, (Event(KeyValue(f"{FLAGS}voice", text, mod_revision=1)),)))
+    return registry.flag("voice")
