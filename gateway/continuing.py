@@ -199,6 +199,7 @@ class Continued(Generic[Item, Response]):
         cut: Cut,
         patience_s: float,
         begin: Begin | None = None,
+        ahead: bool = False,
     ) -> None:
         self.service = service
         self.backlog = backlog
@@ -210,6 +211,7 @@ class Continued(Generic[Item, Response]):
         """Whether the stream is being left for a newer model, of its own accord."""
         self._opening = opening
         self._begin = begin
+        self._may_open_ahead = ahead
         self._ahead: Ahead | None = None
         self._left: set[asyncio.Task[None]] = set()
         self._cut = cut
@@ -228,7 +230,11 @@ class Continued(Generic[Item, Response]):
 
     def prepare(self, active: int) -> None:
         """Open the stream to a newer model beside this one, which goes on; `active` is its generation (0: unknown)."""
-        if self._begin and self._is_behind(active) and (self._ahead is None or self._ahead.generation != active):
+        if (
+            self._may_open_ahead
+            and self._is_behind(active)
+            and (self._ahead is None or self._ahead.generation != active)
+        ):
             self._give_up_ahead()
             self._ahead = Ahead(active, self._opening)
 
@@ -371,13 +377,14 @@ async def continued(
     cut: Cut = nothing,
     patience_s: float = 0.0,
     begin: Begin | None = None,
+    ahead: bool = False,
 ) -> AsyncIterator[Continued[Item, Any]]:
     """An open stream; `cut` is called when it has ended with its model. Raises ServiceFailed when the service refuses.
 
-    With `patience_s`, a service that goes is waited for as long. With `begin`, `opening` only opens, and may do so while the
-    stream before is still in use; what has that stream go on from there is `begin`.
+    With `patience_s`, a service that goes is waited for as long. With `begin`, `opening` only opens, and what has the stream
+    go on from there is `begin`; then `ahead` has the next one opened while the one before is still in use.
     """
-    made: Continued[Item, Any] = Continued(service, opening, backlog, cut, patience_s, begin)
+    made: Continued[Item, Any] = Continued(service, opening, backlog, cut, patience_s, begin, ahead)
     try:
         await made.open()
         yield made

@@ -85,6 +85,7 @@ class Pictures:
 async def pictures(mesh: Services, wishes: Wishes, names: Sequence[str]) -> AsyncIterator[Pictures]:
     """Raises ServiceFailed when the service refuses, for example an unknown portrait."""
     made = Pictures(mesh, wishes, names)
-    going_on = continued("render", made.opening, made.backlog, patience_s=wishes.patience_s, begin=made.begin)
+    patience_s, ahead = wishes.patience_s, wishes.is_live
+    going_on = continued("render", made.opening, made.backlog, patience_s=patience_s, begin=made.begin, ahead=ahead)
     async with going_on as made.stream:
         yield made

@@ -187,7 +187,7 @@ class Swapped:
 @asynccontextmanager
 async def following(service: Swapped) -> AsyncIterator[Any]:
     """A stream that opens the next one ahead, and runs."""
-    async with continued("render", service.opening, service.backlog, begin=service.begin) as stream:
+    async with continued("render", service.opening, service.backlog, begin=service.begin, ahead=True) as stream:
         running = asyncio.create_task(stream.run(service.take))
         yield stream
         running.cancel()
