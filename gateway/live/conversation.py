@@ -269,7 +269,9 @@ class LiveConversation:
 
     def _mind_the_user(self) -> None:
         verdict = self._endpointing.verdict()
-        if verdict.speculate and self._guess is None and self._tries.begun < MOST_TRIES:
+        later = verdict.speculate_at
+        likely = verdict.speculate or (later is not None and self._listened_now >= later)
+        if likely and self._guess is None and self._tries.begun < MOST_TRIES:
             self._begin_guess(self._said)
         if verdict.commit_at is not None and self._listened_now >= verdict.commit_at and not self.push_to_talk:
             self._commit()

@@ -21,6 +21,8 @@ class Verdict:
     """The text so far is likely to be the whole turn's: prepare the reply to it."""
     reason: str
     """A word for logs and traces."""
+    speculate_at: int | None = None
+    """If it is not likely now: so is it once the input has come to this sample."""
 
 
 GOES_ON = Verdict(None, False, "speaking")
@@ -145,6 +147,8 @@ class Waits:
     open_ms: int = 1_000
     """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
     open_below: float = 0.2
+    open_prepared_ms: int = 500
+    """Silence after which the reply to such a text is prepared all the same: the turn may be over after all."""
     weights: tuple[float, float, float] = (0.4, 0.8, 1.0)
     """What the turn model's probability counts beside a text that is open, doubtful, complete."""
     unheard: float = 0.6
@@ -176,8 +180,14 @@ class Semantic(Silence):
             wait_ms, reason = self._waits.longest_ms, "unknown"
         else:
             wait_ms, reason = self._waits.ms(text, turn.sound), text.name.lower()
-        speculate = turn.settled and bool(turn.text) and text is not Completeness.OPEN
-        return Verdict(paused_at + wait_ms * self._rate_hz // 1000, speculate, reason)
+        worth_it = turn.settled and bool(turn.text)
+        later = paused_at + self._samples(self._waits.open_prepared_ms)
+        if worth_it and text is Completeness.OPEN:
+            return Verdict(paused_at + self._samples(wait_ms), False, reason, later)
+        return Verdict(paused_at + self._samples(wait_ms), worth_it, reason)
+
+    def _samples(self, ms: int) -> int:
+        return ms * self._rate_hz // 1000
 
 
 class PushToTalk(Silence):

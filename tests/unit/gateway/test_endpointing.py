@@ -75,7 +75,10 @@ def test_a_complete_sentence_waits_least_and_an_open_one_longest() -> None:
 
 
 def test_an_open_sentence_is_not_worth_a_reply_yet() -> None:
-    assert not pause(semantic(), "I would like to know whether", 0.9).speculate
+    unfinished = pause(semantic(), "I would like to know whether", 0.9)
+    assert not unfinished.speculate
+    assert unfinished.speculate_at == RATE_HZ + WAITS.open_prepared_ms * MS, "but it may be all there is"
+    assert unfinished.commit_at and unfinished.commit_at > unfinished.speculate_at
     assert pause(semantic(), "What is the capital of France?").speculate
 
 

@@ -13,7 +13,7 @@ from gateway.emotion import Expression
 from gateway.live import conversation as conversing
 from gateway.live.conversation import LiveConversation
 from gateway.live.draft import Question
-from gateway.live.endpointing import Silence
+from gateway.live.endpointing import Semantic, Silence
 from gateway.live.load import Load
 from gateway.live.metrics import LiveMetrics
 from gateway.live.program import SOUND_MS, Program
@@ -147,6 +147,21 @@ async def test_who_does_not_go_on_is_answered(user: User) -> None:
     user.listen(1000 * REPLY_S + 500)
     assert user.outcomes() == [(conversation_pb2.OUTCOME_COMPLETED, "What is the tallest?", "Yes indeed.")]
     assert user.history == ["What is the tallest?", "Yes indeed."]
+
+
+async def test_a_reply_to_what_sounds_unfinished_is_prepared_late_and_in_time(user: User) -> None:
+    user.live._endpointing = Semantic(RATE_HZ, listening=False)
+    user.voice("I would like to know whether")
+    user.pause(200)
+    settled = asr_pb2.Transcript(text="I would like to know whether", end_sample=user.at, stability=0.9)
+    user.live.transcript(settled, [])
+    assert user.live._guess is None
+    user.listen(400)
+    assert user.live._guess and not user.flushed
+    user.listen(600)
+    user.final("I would like to know whether")
+    user.listen(200)
+    assert user.stage.heard_ms > 0
 
 
 async def test_who_goes_on_before_the_end_is_certain_never_hears_of_it(user: User) -> None:
