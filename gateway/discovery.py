@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 
 from gateway.addresses import Name, looked_up
 from gateway.backends import Backends
+from gateway.following import follow
 from gateway.metrics import Metrics
 from gateway.observed import OBSERVED, host_of, named
-from services.runtime.errors import DomainError
 from services.runtime.etcd import Away, Back, Changes, Etcd, Heard, KeyValue, Snapshot
 
 LOOK_UP_S = 10.0
-AGAIN_S = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -35,14 +34,7 @@ async def follow_name(backends: Backends, name: Name, every_s: float = LOOK_UP_S
 
 async def follow_etcd(services: Mapping[str, Backends], etcd: Etcd, metrics: Metrics) -> None:
     """Keep the hosts that are written in etcd members, until cancelled."""
-    discovery = Discovery(services, metrics)
-    while True:
-        try:
-            async for heard in etcd.watch(OBSERVED):
-                discovery.take(heard)
-        except DomainError as error:
-            discovery.take(Away(str(error)))
-        await asyncio.sleep(AGAIN_S)
+    await follow(etcd, OBSERVED, Discovery(services, metrics).take)
 
 
 class Discovery:

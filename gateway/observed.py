@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
+from gateway.following import follow
 from services.runtime import desired
-from services.runtime.errors import DomainError, Unavailable
+from services.runtime.errors import Unavailable
 from services.runtime.etcd import Away, Back, Changes, Etcd, Heard, KeyValue, Snapshot
 from talkmesh.model.v1 import model_pb2
 
 OBSERVED = f"{desired.PREFIX}observed/"
 FIRST_SNAPSHOT_S = 2.5
-AGAIN_S = 1.0
 log = logging.getLogger(__name__)
 Host = model_pb2.HostStatus
 
@@ -41,14 +41,7 @@ class Observed:
 
     async def follow(self, etcd: Etcd) -> None:
         """Keep up with etcd until cancelled."""
-        while True:
-            try:
-                async for heard in etcd.watch(OBSERVED):
-                    self._take(heard)
-            except DomainError as error:
-                log.warning("the hosts cannot be followed: %s", error)
-                self._take(Away(str(error)))
-            await asyncio.sleep(AGAIN_S)
+        await follow(etcd, OBSERVED, self._take)
 
     def end(self) -> None:
         """Let all readers go."""
@@ -96,7 +89,8 @@ class Observed:
                         self._hosts.pop(event.kv.key, None)
                     else:
                         self._put(event.kv)
-            case Away():
+            case Away(reason=reason):
+                log.warning("the hosts cannot be followed: %s", reason)
                 self._fresh = False
             case Back():
                 self._fresh = True

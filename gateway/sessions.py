@@ -32,16 +32,6 @@ class Session:
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 
-    @property
-    def assigned_left(self) -> set[str]:
-        """Flags whose variant it has no more."""
-        return self.assigned.left if self.assigned else set()
-
-    def leave(self, flag: str) -> None:
-        """Get what everybody gets instead of a flag's variant, from the next stream on."""
-        if self.assigned:
-            self.assigned.left.add(flag)
-
     def remember(self, user_text: str, reply_text: str, most: int, cut_off: bool = False) -> None:
         """Add a turn to the history and keep the newest `most` messages.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gateway import checks
 from gateway.experiments.assignment import Decision
-from gateway.experiments.flags import Bundle, Flag, Layer, overlapping
+from gateway.experiments.flags import Bundle, Flag, Layer, check_apart
 from gateway.experiments.registry import BUNDLES, FLAGS, Registry, parsed
 from gateway.experiments.rules import Attributes
 from services.runtime.errors import InvalidInput, NotFound, Outrun, Refused
@@ -97,9 +97,7 @@ class FlagControl:
     def _check_layer(self, name: str, flag: Flag, others: dict[str, KeyValue]) -> None:
         claims = [(name, flag.layer)] if flag.layer else []
         claims += [claim for claim in layers(others) if claim[0] != name]
-        if meeting := overlapping(claims):
-            one, other, layer = meeting
-            raise InvalidInput("layer.ranges", f"{one} and {other} both claim buckets of {layer!r}", "ranges apart")
+        check_apart(claims)
 
     async def _check_bundles(self, flag: Flag) -> None:
         """Raises NotFound for a bundle that there is not, InvalidInput for one that nobody can read."""

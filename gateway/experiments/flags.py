@@ -13,13 +13,14 @@ enrolled ranges longer, and nothing else, so that nobody who is in an arm leaves
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gateway.experiments import rules
 from gateway.experiments.buckets import BUCKETS, Version
-from services.runtime.desired import NAME, SERVICES, STABLE, Value
+from services.runtime.desired import NAME, SERVICES, Value
+from services.runtime.errors import InvalidInput
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Service = Literal["asr", "llm", "tts", "animation", "render"]
@@ -27,7 +28,7 @@ Unit = Literal["user", "device", "session"]
 UNITS: tuple[Unit, ...] = ("user", "device", "session")
 Range = tuple[int, int]
 Metric = Literal["turn_failed", "first_audio_ms", "first_video_ms", "gap_ms"]
-assert set(SERVICES) == set(Service.__args__)  # type: ignore[attr-defined]
+assert set(SERVICES) == set(get_args(Service))
 
 
 class Bundle(Value):
@@ -185,4 +186,8 @@ def overlapping(layers: Iterable[tuple[str, Layer]]) -> tuple[str, str, str] | N
     return None
 
 
-__all__ = ["STABLE", "Bundle", "Flag", "Guardrail", "Layer", "Ramp", "Range", "Variant", "checked", "overlapping"]
+def check_apart(layers: Iterable[tuple[str, Layer]]) -> None:
+    """Raises InvalidInput for flags that claim the same buckets of a layer."""
+    if meeting := overlapping(layers):
+        one, other, layer = meeting
+        raise InvalidInput("layer.ranges", f"{one} and {other} both claim buckets of {layer!r}", "ranges apart")

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.experiments.buckets import BUCKETS
 from gateway.experiments.control import FlagControl
 from gateway.experiments.flags import Flag, Guardrail
-from gateway.experiments.registry import Registry
+from gateway.experiments.registry import Assigned, Registry
 from gateway.experiments.statistics import FailureTest
 from gateway.sessions import Session
 from services.runtime.errors import DomainError, Outrun
@@ -66,10 +66,13 @@ class Guard:
 
     def ended(self, session: Session, failed: bool) -> None:
         """A turn of a session is over. One that failed is the last that the session has of its variant."""
-        for decision in session.assigned.decisions if session.assigned else ():
+        assigned = session.assigned or Assigned()
+        for decision in assigned.decisions:
             flag = self._registry.flag(decision.flag)
-            if flag is None or decision.variant not in flag.variants or decision.flag in session.assigned_left:
+            if flag is None or decision.variant not in flag.variants or decision.flag in assigned.left:
                 continue
+            if failed:
+                assigned.left.add(decision.flag)
             self._count(session, decision.flag, flag, decision.variant, failed)
 
     def _count(self, session: Session, name: str, flag: Flag, variant: str, failed: bool) -> None:
@@ -80,7 +83,6 @@ class Guard:
             arm.sessions += 1
         if not failed:
             return
-        session.leave(name)
         arm.failed += 1
         for other in flag.variants if variant == flag.control else (variant,):
             if other != flag.control and 0 < (share := share_of(flag, other)) < 1:

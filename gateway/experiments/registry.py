@@ -9,15 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from gateway.experiments.assignment import Decision, Evaluator, Reason
-from gateway.experiments.flags import Bundle, Flag, Variant, overlapping
+from gateway.experiments.flags import Bundle, Flag, Variant, check_apart
 from gateway.experiments.rules import ATTRIBUTES, Attributes, Kind, Known
+from gateway.following import follow
+from services.runtime import desired
 from services.runtime.desired import PREFIX, Value
-from services.runtime.errors import DomainError, InvalidInput
+from services.runtime.errors import InvalidInput
 from services.runtime.etcd import Away, Back, Changes, Etcd, Heard, KeyValue, Snapshot
 from talkmesh.conversation.v1 import conversation_pb2
 
@@ -25,7 +26,6 @@ FLAGS, BUNDLES = f"{PREFIX}flags/", f"{PREFIX}bundles/"
 MOST_CHARS = 65_536
 """Of a flag. etcd takes twenty times as much; nobody reads that."""
 MOST_ATTRIBUTE_CHARS, MOST_TAGS = 200, 100
-AGAIN_S = 1.0
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=Value)
 Ready = Callable[[str, str], bool]
@@ -73,16 +73,7 @@ class Registry:
         """Keep up with etcd until cancelled."""
         async with asyncio.TaskGroup() as group:
             for prefix in (FLAGS, BUNDLES):
-                group.create_task(self._follow(etcd, prefix))
-
-    async def _follow(self, etcd: Etcd, prefix: str) -> None:
-        while True:
-            try:
-                async for heard in etcd.watch(prefix):
-                    self.take(prefix, heard)
-            except DomainError as error:
-                self.take(prefix, Away(str(error)))
-            await asyncio.sleep(AGAIN_S)
+                group.create_task(follow(etcd, prefix, partial(self.take, prefix)))
 
     def take(self, prefix: str, heard: Heard) -> None:
         """Act on one thing heard of the keys below a prefix."""
@@ -135,11 +126,7 @@ class Registry:
     def _check_layers(self, name: str, flag: Flag) -> None:
         """Raises InvalidInput for buckets of a layer that another flag has."""
         layers = {each.name: each.flag.layer for each in self._flags.values()} | {name: flag.layer}
-        if meeting := overlapping([(flag_name, layer) for flag_name, layer in layers.items() if layer]):
-            one, other, layer_name = meeting
-            raise InvalidInput(
-                "layer.ranges", f"{one} and {other} both claim buckets of {layer_name!r}", "ranges apart"
-            )
+        check_apart((flag_name, layer) for flag_name, layer in layers.items() if layer)
 
     @property
     def names(self) -> Collection[str]:
@@ -224,11 +211,9 @@ def parsed(model: type[Model], text: str) -> Model:
     if len(text) > MOST_CHARS:
         raise InvalidInput("value", f"has {len(text)} characters", f"at most {MOST_CHARS}")
     try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "value"
-        raise InvalidInput(where, first["msg"]) from None
+        return desired.parsed(model, text)
+    except InvalidInput as error:
+        raise InvalidInput(error.field or "value", error.problem, error.expected) from None
 
 
 def of_user(who: conversation_pb2.Who, session_id: str) -> tuple[dict[str, str], dict[str, Known]]:

@@ -13,6 +13,7 @@ import ast
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 LONGEST = 2_000
 """Characters of a rule."""
@@ -49,13 +50,13 @@ ATTRIBUTES: Mapping[str, Kind] = {
     "sessions": Kind.NUMBER,
     "days_known": Kind.NUMBER,
 }
-ORDERS: Mapping[type[ast.cmpop], Callable[[object, object], bool]] = {
+ORDERS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,  # type: ignore[dict-item]
-    ast.LtE: operator.le,  # type: ignore[dict-item]
-    ast.Gt: operator.gt,  # type: ignore[dict-item]
-    ast.GtE: operator.ge,  # type: ignore[dict-item]
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 EQUALITIES = (ast.Eq, ast.NotEq)
 

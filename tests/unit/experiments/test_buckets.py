@@ -43,4 +43,4 @@ def test_buckets_are_even() -> None:
 
 def test_a_version_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="tm9"):
-        bucket("tm9", "salt", "user", "alice")  # type: ignore[arg-type]
+        bucket("tm9", "salt", "user", "alice")  # type: ignore[arg-type]  # that is the test

@@ -39,7 +39,7 @@ class Mesh:
         self.revision = 0
         self.sessions = 0
         self.tasks: list[asyncio.Task[None]] = []
-        self.guard = Guard(self.registry, Control(self), self.spawn)  # type: ignore[arg-type]
+        self.guard = Guard(self.registry, Control(self), self.spawn)  # type: ignore[arg-type]  # what a guard calls
         self.write(VOICE | fields)
 
     def spawn(self, work: Any) -> "asyncio.Task[None]":

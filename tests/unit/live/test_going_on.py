@@ -71,7 +71,7 @@ class User:
         metrics = LiveMetrics(CollectorRegistry(), Load(0.8))
         program = Program(wishes.clock.rate_hz, wishes.clock.fps, 0, 0)
         self.stage = Stage(wishes.clock, program, metrics)
-        self.stage.tell = self._told  # type: ignore[method-assign]
+        self.stage.tell = self._told  # type: ignore[method-assign]  # overheard
         self.session = Session("session-of-a-test")
         self.told: list[tuple[str, conversation_pb2.ConverseResponse]] = []
         self.flushed: list[str] = []
