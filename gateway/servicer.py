@@ -83,7 +83,6 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     async def _converse(self, requests: AsyncIterator[conversation_pb2.ConverseRequest], context: Context) -> None:
         first, data = await config_and_data(requests, conversation_pb2.ConversationConfig)
         lock = asyncio.Lock()
-        held: list[Session] = []
 
         async def write(event: conversation_pb2.ConverseResponse) -> None:
             async with lock:
@@ -91,10 +90,6 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
                     await context.write(event)
                 except grpc.aio.InternalError as error:
                     raise ClientGone from error
-            if event.HasField("done"):
-                self._mesh.metrics.turn_done(event.done)
-                if held:
-                    self._mesh.guard.ended(held[0], failed=False)
 
         if first.config.HasField("live"):
             async with self._live.attached(first.config) as running:
@@ -103,8 +98,14 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
             assigned = given(session, first.config.who, self._mesh.experiments)
-            held.append(session)
-            audience = Audience(wishes, session, write)
+
+            async def count(event: conversation_pb2.ConverseResponse) -> None:
+                await write(event)
+                if event.HasField("done"):
+                    self._mesh.metrics.turn_done(event.done)
+                    self._mesh.guard.ended(session, failed=False)
+
+            audience = Audience(wishes, session, count)
             with counted(self._mesh, session, audience):
                 await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
 
