@@ -45,6 +45,7 @@ export class Call extends EventTarget {
     if (this.phase !== "live") return;
     const old = this.#connection;
     this.#connection = null;
+    this.#enter("connecting"); // From now on nothing can be said, also while the old connection is being closed.
     await old.close();
     // A live session keeps the wishes it began with: it ends, and another one takes its history over.
     await fetch(`api/sessions/${encodeURIComponent(this.sessionId)}`, { method: "DELETE" }).catch(() => {});
