@@ -24,8 +24,6 @@ from talkmesh.render.v1 import render_pb2
 
 IDLE_AHEAD_MS, SPEAKING_AHEAD_MS = 90.0, 240.0
 """How long before their time frames are ordered."""
-BEGIN_AHEAD_MS = 24.0
-"""A reply begins with the first frame that is not due before that: its picture has to be drawn."""
 LATE_S = 0.04
 UNDER_WAY = 2
 """Frames that the renderer has at a time: one that it draws, and the next."""
@@ -187,8 +185,12 @@ class Stage:
             self.played()
 
     def _begin(self, start: int) -> None:
-        """Let the reply begin, or go on, with the next frame that can still be drawn in time."""
-        begin = self._clock.aligned(start + self._clock.samples(BEGIN_AHEAD_MS)) if self.face else start
+        """Let the reply begin, or go on, with the next frame.
+
+        Its picture has not been drawn then and comes a little into its time. It shows a mouth that is still shut: a reply
+        begins with a moment of breath, and waiting for the picture would have the voice wait as well.
+        """
+        begin = self._clock.aligned(start) if self.face else start
         if self.face and self.face.horizon > begin:
             self._cut(begin)
         self.playout.begin(max(begin, self.face.horizon if self.face else begin))

@@ -71,7 +71,7 @@ def spoken(turn: SpokenTurn, made: Path, number: int) -> Speech:
     start, end = max(0, first - ROOM), turn.ends_at + ROOM
     pauses = tuple((p.stretch.start - start, p.stretch.end - start) for p in turn.pauses)
     return filed(
-        Speech(turn.name, "", turn.recording.text, first - start, turn.ends_at - start, pauses),
+        Speech(turn.name, "", turn.recording.text, levels.onset(turn.audio) - start, turn.ends_at - start, pauses),
         turn.audio[start:end],
         turn.audio[end:],
         made / f"{number}",

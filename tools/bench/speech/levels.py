@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 RATE_HZ = 16_000
 FRAME = RATE_HZ // 100
 BELOW_SPEECH_DB = 30.0
+BREATH_BELOW_SPEECH_DB = 20.0
 ABOVE_NOISE_DB = 8.0
 BURST = 4
 """A shorter run of loud frames (40 ms) is a click."""
@@ -37,10 +38,21 @@ def decibels(audio: Samples) -> NDArray[np.float64]:
 def voices(audio: Samples) -> list[Stretch]:
     """The runs of frames with a voice in them: louder than the noise, and not much softer than the loudest speech."""
     levels = decibels(audio)
-    limit = max(np.percentile(levels, 95) - BELOW_SPEECH_DB, np.percentile(levels, 3) + ABOVE_NOISE_DB)
-    loud = np.concatenate([[False], levels > limit, [False]])
-    edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2)
+    return runs(levels > max(np.percentile(levels, 95) - BELOW_SPEECH_DB, np.percentile(levels, 3) + ABOVE_NOISE_DB))
+
+
+def runs(loud: NDArray[np.bool_]) -> list[Stretch]:
+    """Loud frames in a row, without clicks."""
+    framed = np.concatenate([[False], loud, [False]])
+    edges = np.flatnonzero(framed[1:] != framed[:-1]).reshape(-1, 2)
     return [Stretch(int(start) * FRAME, int(end) * FRAME) for start, end in edges if end - start >= BURST]
+
+
+def onset(audio: Samples) -> int:
+    """The first voiced sample. Somebody who begins to speak takes a breath first, and lips smack: what is so much softer than
+    the voice is no voice yet, though at the end of a word it may be."""
+    levels = decibels(audio)
+    return runs(levels > np.percentile(levels, 95) - BREATH_BELOW_SPEECH_DB)[0].start
 
 
 def pauses(audio: Samples, least_ms: int) -> list[Stretch]:
