@@ -49,8 +49,11 @@ def runs(loud: NDArray[np.bool_]) -> list[Stretch]:
 
 
 def onset(audio: Samples) -> int:
-    """The first voiced sample. Somebody who begins to speak takes a breath first, and lips smack: what is so much softer than
-    the voice is no voice yet, though at the end of a word it may be."""
+    """The first voiced sample.
+
+    Somebody who begins to speak takes a breath first, and lips smack: what is so much softer than the voice is no voice
+    yet, though at the end of a word it may be.
+    """
     levels = decibels(audio)
     return runs(levels > np.percentile(levels, 95) - BREATH_BELOW_SPEECH_DB)[0].start
 
