@@ -15,6 +15,7 @@ from gateway.evictions import Evictions
 from gateway.experiments.control import FlagControl
 from gateway.experiments.registry import Registry, of_user
 from gateway.observed import Observed
+from gateway.outcomes.telling import Kept, asked, told
 from services.runtime import statuses
 from services.runtime.desired import Cause
 from services.runtime.etcd import Etcd
@@ -34,7 +35,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
-    def __init__(self, control: Control, observed: Observed, flags: FlagControl) -> None:
+    def __init__(
+        self, control: Control, observed: Observed, flags: FlagControl, experiments: Registry, kept: Kept | None = None
+    ) -> None:
+        self._experiments = experiments
+        self._kept = kept
         self._control = control
         self._observed = observed
         self._flags = flags
@@ -76,6 +81,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             for each in self._flags.decide(units, attributes, request.flag)
         )
         return admin_pb2.DecideResponse(decisions=decisions)
+
+    @statuses.answered
+    async def GetResults(self, request: admin_pb2.GetResultsRequest, context: Context) -> admin_pb2.GetResultsResponse:
+        return told(await asked(self._experiments, self._kept, request.flag, request.alpha))
 
     @statuses.answered
     async def ListCatalog(
@@ -148,7 +157,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 @asynccontextmanager
 async def administered(
-    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry
+    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry, kept: Kept | None = None
 ) -> AsyncIterator[AdminServicer]:
     """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
     observed = Observed()
@@ -162,7 +171,7 @@ async def administered(
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            yield AdminServicer(Control(etcd, evictions), observed, FlagControl(etcd, experiments))
+            yield AdminServicer(Control(etcd, evictions), observed, FlagControl(etcd, experiments), experiments, kept)
         finally:
             for task in tasks:
                 task.cancel()

@@ -14,6 +14,9 @@ from gateway.experiments.sessions import given
 from gateway.live.call import converse_live
 from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh, ServiceFailed
+from gateway.metrics import Metrics
+from gateway.outcomes.observer import Observer
+from gateway.outcomes.ratings import Ratings
 from gateway.sessions import Session, Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
@@ -36,8 +39,18 @@ class ClientGone(Exception):
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     """Turns calls into conversations, and their failures into statuses."""
 
-    def __init__(self, mesh: Mesh, sessions: Sessions, live: LiveSessions, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        sessions: Sessions,
+        live: LiveSessions,
+        settings: GatewaySettings,
+        observer: Observer,
+        ratings: Ratings,
+    ) -> None:
         self._mesh = mesh
+        self._observer = observer
+        self._ratings = ratings
         self._live = live
         self._sessions = sessions
         self._settings = settings
@@ -98,15 +111,15 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
             assigned = given(session, first.config.who, self._mesh.experiments)
+            self._observer.opened(session, first.config.who)
 
             async def count(event: conversation_pb2.ConverseResponse) -> None:
                 await write(event)
                 if event.HasField("done"):
-                    self._mesh.metrics.turn_done(event.done)
-                    self._mesh.guard.ended(session, failed=False)
+                    self._observer.ended(session, event.turn_id, event.done)
 
             audience = Audience(wishes, session, count)
-            with counted(self._mesh, session, audience):
+            with counted(self._mesh.metrics, self._observer, session, audience):
                 await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
 
     async def GetStatus(
@@ -114,6 +127,13 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     ) -> conversation_pb2.GetStatusResponse:
         services = await self._mesh.status()
         return conversation_pb2.GetStatusResponse(services=services, sessions=self._sessions.in_use)
+
+    @statuses.answered
+    async def SendFeedback(
+        self, request: conversation_pb2.SendFeedbackRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> conversation_pb2.SendFeedbackResponse:
+        await self._ratings.take(request.session_id, request.score, request.turn_id, request.comment)
+        return conversation_pb2.SendFeedbackResponse()
 
 
 def aborted_as(context: Context) -> str:
@@ -123,20 +143,17 @@ def aborted_as(context: Context) -> str:
 
 
 @contextmanager
-def counted(mesh: Mesh, session: Session, audience: Audience) -> Iterator[None]:
-    """Count a session in use, and the turn that its call ends in the midst of."""
-    mesh.metrics.sessions.inc()
+def counted(metrics: Metrics, observer: Observer, session: Session, audience: Audience) -> Iterator[None]:
+    """Count a session in use, and tell of the turn that its call ends in the midst of."""
+    metrics.sessions.inc()
     try:
         yield
     except BaseException as error:
         if audience.turn_id:
-            abandoned = is_abandoned(error)
-            mesh.metrics.turn_ended("abandoned" if abandoned else "failed")
-            if not abandoned:
-                mesh.guard.ended(session, failed=True)
+            observer.broken(session, audience.turn_id, is_abandoned(error))
         raise
     finally:
-        mesh.metrics.sessions.dec()
+        metrics.sessions.dec()
 
 
 def is_abandoned(error: BaseException) -> bool:

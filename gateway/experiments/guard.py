@@ -7,7 +7,7 @@ it done; nobody has to lead. With g gateways the chance of acting on nothing is 
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +64,11 @@ class Guard:
         """What was seen of an experiment."""
         return self._trials.get(flag)
 
-    def ended(self, session: Session, failed: bool) -> None:
-        """A turn of a session is over. One that failed is the last that the session has of its variant."""
+    def ended(self, session: Session, failed: bool, times: Mapping[str, float] | None = None) -> None:
+        """A turn of a session is over. One that failed is the last that the session has of its variant.
+
+        `times`: "first_audio_ms", "first_video_ms" → ms, of those that the turn came to.
+        """
         assigned = session.assigned or Assigned()
         for decision in assigned.decisions:
             flag = self._registry.flag(decision.flag)

@@ -62,6 +62,11 @@ class AdminServiceStub:
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    GetResults: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]
+    """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+    the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+    where no outcomes are kept, UNAVAILABLE while the store is away.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -97,6 +102,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _aio.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]  # type: ignore[assignment]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    GetResults: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]  # type: ignore[assignment]
+    """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+    the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+    where no outcomes are kept, UNAVAILABLE while the store is away.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What operators do. Everything here ends as keys in etcd, which the hosts follow by themselves; each change is recorded with
@@ -201,5 +211,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DecideResponse, _abc.Awaitable[_admin_pb2.DecideResponse]]:
         """Who would get what, and why. Nothing is opened, and nobody is counted."""
+
+    @_abc_1.abstractmethod
+    def GetResults(
+        self,
+        request: _admin_pb2.GetResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetResultsResponse, _abc.Awaitable[_admin_pb2.GetResultsResponse]]:
+        """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+        the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+        where no outcomes are kept, UNAVAILABLE while the store is away.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
