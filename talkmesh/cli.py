@@ -6,13 +6,27 @@ import os
 import sys
 
 from talkmesh.client import DEFAULT_ADDRESS
-from talkmesh.commands import ask, experiment, history, live, marks, models, push, rollback, say, status, swap, watch
+from talkmesh.commands import (
+    ask,
+    experiment,
+    feedback,
+    history,
+    live,
+    marks,
+    models,
+    push,
+    rollback,
+    say,
+    status,
+    swap,
+    watch,
+)
 from talkmesh.commands.options import FAILED, NOT_IN_TIME, OUTRUN, UNREACHABLE, WELL
 from talkmesh.errors import TalkmeshError
 from talkmesh.swap import NotInTime
 from talkmesh.terminal import clean
 
-COMMANDS = (ask, live, say, push, status, models, swap, rollback, marks, history, watch, experiment)
+COMMANDS = (ask, live, say, push, status, models, swap, rollback, marks, history, watch, experiment, feedback)
 CODES = {"UNAVAILABLE": UNREACHABLE, "DEADLINE_EXCEEDED": UNREACHABLE, "ABORTED": OUTRUN}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.client import User
+from talkmesh.commands import results
 from talkmesh.commands.options import WELL, Commands, command, takes_author, takes_json
 from talkmesh.control import Admin
 from talkmesh.errors import TalkmeshError
@@ -38,6 +39,7 @@ def add(commands: Commands) -> None:
     named(verbs, "remove", "take it back, and forget it", remove)
     made = command(verbs, "status", "the experiments, and what keeps them from enrolling anybody", status)
     takes_json(made)
+    results.add(verbs)
     made = command(verbs, "explain", "who would get what, and why", explain)
     takes_user(made)
     made.add_argument("--flag", default="", help="only this experiment")
