@@ -85,5 +85,5 @@ def record_of(line: bytes) -> Record:
     try:
         return RECORD.validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        # The message of it may tell what stands there.
+        raise ValueError(f"is no record ({error.errors(include_input=False)[0]['type']})") from None

@@ -102,6 +102,7 @@ class Spool:
 
     def _records(self, part: Part, most: int) -> list[Record]:
         records: list[Record] = []
+        skipped: list[str] = []
         self._taken = self._read
         with part.path.open("rb") as file:
             file.seek(self._read)
@@ -110,11 +111,14 @@ class Spool:
                 try:
                     records.append(record_of(line))
                 except ValueError as error:
-                    self.unreadable += 1
-                    log.warning("%s: the line before byte %d is skipped: %s", part.path.name, self._taken, error)
+                    skipped.append(f"what ends at byte {self._taken} {error}")
                 if len(records) == most:
-                    return records
-        self._taken = part.size
+                    break
+            else:
+                self._taken = part.size
+        if skipped:
+            self.unreadable += len(skipped)
+            log.warning("%s: %d lines are skipped: %s", part.path.name, len(skipped), skipped[0])
         return records
 
     def _write(self, line: bytes) -> None:

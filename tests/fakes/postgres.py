@@ -79,7 +79,7 @@ class Postgres:
 
     async def connect(self, database: str = DATABASE) -> "asyncpg.Connection[asyncpg.Record]":
         where = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD}
-        return await asyncpg.connect(**where, database=database, timeout=5)  # type: ignore[arg-type]
+        return await asyncpg.connect(**where, database=database, timeout=5)
 
     async def fetch(self, query: str) -> list[tuple[object, ...]]:
         connection = await self.connect()
