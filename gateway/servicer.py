@@ -114,9 +114,10 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
             self._observer.opened(session, first.config.who)
 
             async def count(event: conversation_pb2.ConverseResponse) -> None:
-                await write(event)
+                # First: whoever has heard of a turn's end may leave before we come to it.
                 if event.HasField("done"):
                     self._observer.ended(session, event.turn_id, event.done)
+                await write(event)
 
             audience = Audience(wishes, session, count)
             with counted(self._mesh.metrics, self._observer, session, audience):

@@ -31,6 +31,8 @@ class Session:
     """Whether what it was given is on record."""
     counted: set[str] = field(default_factory=set)
     """Flags in which it was counted as one of an arm's sessions."""
+    ended_turn: str = ""
+    """The last turn that is known to be over."""
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 

@@ -26,7 +26,7 @@ def hosts_field(service: str, name: str) -> Any:
     )
 
 
-class GatewaySettings(EtcdOptions, OutcomesOptions):
+class GatewaySettings(OutcomesOptions, EtcdOptions):
     """How the gateway runs."""
 
     listen: str = Field("127.0.0.1:7400", description="host:port; port 0 takes a free one")

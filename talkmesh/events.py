@@ -1,7 +1,7 @@
 """What comes back in a conversation, as frozen dataclasses. Positions are samples of the session's clock."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from typing import Any
@@ -207,6 +207,8 @@ class TurnDone:
     models: tuple[Model, ...]
     speculation: Speculation = Speculation(0, 0, 0.0)
     assignments: tuple[Assignment, ...] = ()
+    turn_id: str = ""
+    """For `Client.feedback`."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,8 @@ Event = (
 def from_proto(response: conversation_pb2.ConverseResponse) -> Event | None:
     """The event that a response carries; None for a kind that this version of the client does not know."""
     kind = response.WhichOneof("event")
-    return READERS[kind](getattr(response, kind)) if kind in READERS else None
+    event = READERS[kind](getattr(response, kind)) if kind in READERS else None
+    return replace(event, turn_id=response.turn_id) if isinstance(event, TurnDone) else event
 
 
 def model(m: model_pb2.ServingModel) -> Model:

@@ -63,6 +63,7 @@ class Observer:
 
     def ended(self, session: Session, turn_id: str, done: conversation_pb2.TurnDone) -> None:
         """A turn came to its end."""
+        session.ended_turn = turn_id
         self._metrics.turn_done(done)
         times = times_of(done)
         outcome = conversation_pb2.Outcome.Name(done.outcome).removeprefix("OUTCOME_").lower()
@@ -83,7 +84,9 @@ class Observer:
         self._guard.ended(session, done.outcome == conversation_pb2.OUTCOME_FAILED, times)
 
     def broken(self, session: Session, turn_id: str, abandoned: bool) -> None:
-        """A turn ended with its call: by a failure, or because its client left."""
+        """A call ended in a turn: by a failure, or because its client left. One that had come to its end is told already."""
+        if session.ended_turn == turn_id:
+            return
         outcome = "abandoned" if abandoned else "failed"
         self._metrics.turn_ended(outcome)
         self._keeping.put(Turn(session.id, turn_id, now_ms(), outcome, given=given_to(session)))

@@ -35,7 +35,7 @@ def parsed(url: str) -> URL:
         raise InvalidInput(FIELD, "is of another kind", EXPECTED)
     if unknown := sorted(made.query.keys() - OPTIONS[made.drivername]):
         known = ", ".join(sorted(OPTIONS[made.drivername])) or "none"
-        raise InvalidInput(FIELD, f"has the option {unknown[0][:40]!r}", f"of options {known}")
+        raise InvalidInput(FIELD, f"has the option {unknown[0][:40]!r}", f"{EXPECTED}, with no options but {known}")
     if not made.database or made.database == ":memory:":
         raise InvalidInput(FIELD, "names no database", EXPECTED)
     return made

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.outcomes.records import Exposure, Feedback, Record, Turn
+from gateway.outcomes.records import Exposure, Feedback, Given, Record, Turn
 from gateway.outcomes.schema import prepare
 from gateway.outcomes.tables import AssignmentRow, ExposureRow, FeedbackRow, Table, TurnRow
 
@@ -122,13 +122,13 @@ def rows_of(records: Iterable[Record]) -> Iterator[tuple[type[Table], list[dict[
                 interrupted = record.outcome == "interrupted"
                 found[TurnRow].append(columns(record, "given") | {"interrupted": interrupted})
                 ids = {"session": record.session, "turn": record.turn}
-                found[AssignmentRow] += [ids | asdict(each) for each in record.given]
+                found[AssignmentRow] += [ids | columns(each) for each in record.given]
             case Feedback():
                 found[FeedbackRow].append(columns(record))
     return ((table, rows) for table, rows in found.items() if rows)
 
 
-def columns(record: Record, *but: str) -> dict[str, Any]:
+def columns(record: Record | Given, *but: str) -> dict[str, Any]:
     """PostgreSQL's text holds everything but NUL."""
     return {
         name: value.replace("\0", "") if isinstance(value, str) else value
