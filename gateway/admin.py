@@ -13,7 +13,9 @@ from gateway import catalog
 from gateway.control import Control, SlotChange
 from gateway.evictions import Evictions
 from gateway.experiments.control import FlagControl
+from gateway.experiments.promotion import Promotion
 from gateway.experiments.registry import Registry, of_user
+from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
 from services.runtime import statuses
 from services.runtime.desired import Cause
@@ -34,10 +36,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
-    def __init__(self, control: Control, observed: Observed, flags: FlagControl) -> None:
+    def __init__(self, control: Control, observed: Observed, flags: FlagControl, promotion: Promotion) -> None:
         self._control = control
         self._observed = observed
         self._flags = flags
+        self._promotion = promotion
 
     @statuses.answered
     async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
@@ -76,6 +79,20 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             for each in self._flags.decide(units, attributes, request.flag)
         )
         return admin_pb2.DecideResponse(decisions=decisions)
+
+    @statuses.answered
+    async def Promote(self, request: admin_pb2.PromoteRequest, context: Context) -> admin_pb2.PromoteResponse:
+        changes = await self._promotion.promote(
+            request.flag, request.variant, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.PromoteResponse(changes=map(slot_change, changes))
+
+    @statuses.answered
+    async def ListVerdicts(
+        self, request: admin_pb2.ListVerdictsRequest, context: Context
+    ) -> admin_pb2.ListVerdictsResponse:
+        verdicts = await self._flags.verdicts(request.flag, request.limit)
+        return admin_pb2.ListVerdictsResponse(verdicts=map(verdict_proto, verdicts))
 
     @statuses.answered
     async def ListCatalog(
@@ -162,10 +179,32 @@ async def administered(
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            yield AdminServicer(Control(etcd, evictions), observed, FlagControl(etcd, experiments))
+            control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
+            yield AdminServicer(control, observed, flags, Promotion(control, flags, experiments))
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def verdict_proto(verdict: Verdict) -> admin_pb2.Verdict:
+    return admin_pb2.Verdict(
+        flag=verdict.flag,
+        action=verdict.action,
+        state=verdict.state,
+        variant=verdict.variant,
+        metric=verdict.metric,
+        alpha=verdict.alpha or 0.0,
+        reason=verdict.reason,
+        numbers=verdict.numbers,
+        arms=(
+            admin_pb2.VerdictArm(variant=name, sessions=arm.get("sessions", 0), failed=arm.get("failed", 0))
+            for name, arm in verdict.arms.items()
+        ),
+        models=verdict.models,
+        vetoed=verdict.vetoed,
+        gateway=verdict.gateway,
+        at_ms=verdict.at_ms,
+    )
 
 
 def slot_change(change: SlotChange) -> admin_pb2.SlotChange:

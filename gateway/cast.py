@@ -33,12 +33,12 @@ class Cast:
         for stream in self.face.streams if self.face else ():
             stream.begin_turn()
             stream.forget_models()
-            stream.move(self.mesh.generation(stream.service))
+            stream.move(self.mesh.place(stream.service))
 
     def follow(self, at_rest: bool) -> None:
         """Be ready for newer models of the face; `at_rest`, go on with them: nobody speaks."""
         for stream in self.face.streams if self.face else ():
-            newest = self.mesh.generation(stream.service)
+            newest = self.mesh.place(stream.service)
             if at_rest:
                 stream.move(newest)
             else:

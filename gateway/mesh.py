@@ -1,10 +1,12 @@
 """The five services behind the gateway: the hosts of each, a session's seats at them, and one way to open a stream."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,6 +16,7 @@ from gateway.backends import Backends
 from gateway.discovery import follow_etcd, follow_name
 from gateway.experiments.control import FlagControl
 from gateway.experiments.guard import Guard
+from gateway.experiments.keeping import keep
 from gateway.experiments.registry import Assigned, Registry
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
@@ -97,6 +100,13 @@ class Stream(Generic[Request, Response]):
         return ServiceFailed(self.service, outcome)
 
 
+class Place(NamedTuple):
+    """Where a stream is served: a slot, and its generation (0 while that is not known)."""
+
+    generation: int
+    slot: str = STABLE
+
+
 class Seats:
     """One session's places at the services: each at the same host for as long as that is healthy.
 
@@ -130,10 +140,13 @@ class Seats:
     def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub":
         return render_pb2_grpc.RenderServiceStub(self._seat("render"))
 
-    def generation(self, service: str) -> int:
-        """The generation that the session's host has in the session's slot; 0 while that is not known."""
+    def place(self, service: str) -> Place:
+        """The session's slot at its host."""
         host = self._mesh.services[service].at(self._pins.get(service, ""))
-        return host.generation_of(self._slot(host) or STABLE) if host else 0
+        if host is None:
+            return Place(0)
+        slot = self._slot(host) or STABLE
+        return Place(host.generation_of(slot), slot)
 
     def _slot(self, host: Host) -> str:
         """The slot that an experiment has given to the session, if the host serves it; "" for what everybody gets."""
@@ -171,8 +184,11 @@ class Mesh:
         }
         for backends in self.services.values():
             self.metrics.hosts_changed(backends)
-        self.experiments = Registry(self.serves)
-        self.guard = Guard(self.experiments, FlagControl(etcd, self.experiments) if etcd else None, group.create_task)
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        """Of this gateway, for those who read what it decided."""
+        self.experiments = Registry(self.serves, self.serving)
+        control = FlagControl(etcd, self.experiments) if etcd else None
+        self.guard = Guard(self.experiments, control, group.create_task, self.name)
 
     def _hosts_changed(self, backends: Backends) -> None:
         self.metrics.hosts_changed(backends)
@@ -188,6 +204,19 @@ class Mesh:
         """Whether every healthy host of a service serves a slot, and there is one."""
         hosts = [host for host in self.services[service].hosts if host.healthy]
         return bool(hosts) and all(host.generation_of(slot) for host in hosts)
+
+    def serving(self, service: str, slot: str) -> str:
+        """The models that the hosts of a service serve in a slot, as "model@generation", apart by spaces."""
+        statuses = (each for host in self.services[service].hosts for each in host.status.slots if each.slot == slot)
+        return " ".join(sorted({f"{each.model}@{each.generation}" for each in statuses if each.generation}))
+
+    def trouble(self, service: str, slot: str) -> str:
+        """What the hosts of a service say is wrong with a slot; empty if nothing."""
+        return "; ".join(sorted({text for host in self.services[service].hosts if (text := host.trouble(slot))}))
+
+    async def kept(self, etcd: Etcd) -> None:
+        """What experiments need, until cancelled."""
+        await keep(etcd, self.experiments, self.guard, self.trouble, self.name)
 
     def seats(self, pins: MutableMapping[str, str], assigned: Assigned | None = None) -> Seats:
         """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it."""
@@ -236,7 +265,7 @@ async def connected(
     """
     async with asyncio.TaskGroup() as group:
         mesh = Mesh(group, metrics or Metrics(), etcd)
-        work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.experiments.follow(etcd)] if etcd else []
+        work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.kept(etcd)] if etcd else []
         for service, found in addresses.items():
             mesh.services[service].members("settings", found.fixed)
             work += [follow_name(mesh.services[service], name) for name in found.names]

@@ -62,6 +62,12 @@ class AdminServiceStub:
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    Promote: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]
+    """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+    transaction. FAILED_PRECONDITION when it is not served now.
+    """
+    ListVerdicts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]
+    """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -97,6 +103,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _aio.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]  # type: ignore[assignment]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    Promote: _aio.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]  # type: ignore[assignment]
+    """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+    transaction. FAILED_PRECONDITION when it is not served now.
+    """
+    ListVerdicts: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]  # type: ignore[assignment]
+    """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What operators do. Everything here ends as keys in etcd, which the hosts follow by themselves; each change is recorded with
@@ -201,5 +213,23 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DecideResponse, _abc.Awaitable[_admin_pb2.DecideResponse]]:
         """Who would get what, and why. Nothing is opened, and nobody is counted."""
+
+    @_abc_1.abstractmethod
+    def Promote(
+        self,
+        request: _admin_pb2.PromoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PromoteResponse, _abc.Awaitable[_admin_pb2.PromoteResponse]]:
+        """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+        transaction. FAILED_PRECONDITION when it is not served now.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVerdicts(
+        self,
+        request: _admin_pb2.ListVerdictsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListVerdictsResponse, _abc.Awaitable[_admin_pb2.ListVerdictsResponse]]:
+        """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
