@@ -51,7 +51,7 @@ async def serve(settings: GatewaySettings) -> None:
             from gateway.front import fronted
 
             await stack.enter_async_context(fronted(settings, mesh, live, hosted, out))
-        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments))
+        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, live, settings)

@@ -15,6 +15,7 @@ from gateway.evictions import Evictions
 from gateway.experiments.control import FlagControl
 from gateway.experiments.promotion import Promotion
 from gateway.experiments.registry import Registry, of_user
+from gateway.experiments.shadowing import Figures, Shadows
 from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
 from services.runtime import statuses
@@ -36,11 +37,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
-    def __init__(self, control: Control, observed: Observed, flags: FlagControl, promotion: Promotion) -> None:
+    def __init__(
+        self, control: Control, observed: Observed, flags: FlagControl, promotion: Promotion, shadows: Shadows
+    ) -> None:
         self._control = control
         self._observed = observed
         self._flags = flags
         self._promotion = promotion
+        self._shadows = shadows
 
     @statuses.answered
     async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
@@ -59,7 +63,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def ListFlags(self, request: admin_pb2.ListFlagsRequest, context: Context) -> admin_pb2.ListFlagsResponse:
         flags = (
             admin_pb2.Flag(
-                flag=each.name, json=each.text, revision=each.revision, problem=each.problem, lacks=each.lacks
+                flag=each.name,
+                json=each.text,
+                revision=each.revision,
+                problem=each.problem,
+                lacks=each.lacks,
+                shadows=(shadow_figures(*found) for found in self._shadows.of(each.name)),
             )
             for each in await self._flags.written()
         )
@@ -165,7 +174,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 @asynccontextmanager
 async def administered(
-    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry
+    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry, shadows: Shadows | None = None
 ) -> AsyncIterator[AdminServicer]:
     """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
     observed = Observed()
@@ -180,10 +189,26 @@ async def administered(
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
             control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
-            yield AdminServicer(control, observed, flags, Promotion(control, flags, experiments))
+            yield AdminServicer(control, observed, flags, Promotion(control, flags, experiments), shadows or Shadows())
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def shadow_figures(variant: str, service: str, figures: Figures) -> admin_pb2.ShadowFigures:
+    later = figures.later
+    known = figures.live_ms.n > 1
+    return admin_pb2.ShadowFigures(
+        variant=variant,
+        service=service,
+        streams=figures.ended,
+        pairs=figures.live_ms.n,
+        live_ms=figures.live_ms.mean,
+        shadow_ms=figures.shadow_ms.mean,
+        later_low_ms=later.low if known else None,
+        later_high_ms=later.high if known else None,
+        unlike=figures.unlike.mean,
+    )
 
 
 def verdict_proto(verdict: Verdict) -> admin_pb2.Verdict:

@@ -18,9 +18,10 @@ from gateway.experiments.control import FlagControl
 from gateway.experiments.guard import Guard
 from gateway.experiments.keeping import keep
 from gateway.experiments.registry import Assigned, Registry
+from gateway.experiments.shadowing import Copying, Shadows
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
-from gateway.tap import Tap
+from gateway.tap import Copy, Tap
 from services.runtime.desired import STABLE
 from services.runtime.errors import DomainError
 from services.runtime.etcd import Etcd
@@ -160,7 +161,17 @@ class Seats:
             raise ServiceFailed(service, Outcome(grpc.StatusCode.UNAVAILABLE, "no host is known", ()))
         self._pins[service] = host.address
         # A stub asks nothing else of a channel.
-        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended, self._slot(host)))
+        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended, self._slot(host), self._copy(host)))
+
+    def _copy(self, host: Host) -> Copy | None:
+        """What gives a copy of the next stream to somebody else, if an experiment wants that and the host can do it."""
+        experiments = self._mesh.experiments
+        found = experiments.shadow(self._assigned, host.service)
+        if found is None or not host.generation_of(found[1]):
+            return None
+        decision, slot = found
+        of = Copying(decision.flag, decision.variant, host.service, experiments.signature(decision.flag))
+        return lambda call, begin: self._mesh.shadows.copied(of, call, lambda: begin(slot))
 
     def _begun(self, host: Host) -> None:
         if self._drained.get(host.service):
@@ -188,6 +199,7 @@ class Mesh:
         """Of this gateway, for those who read what it decided."""
         self.experiments = Registry(self.serves, self.serving)
         control = FlagControl(etcd, self.experiments) if etcd else None
+        self.shadows = Shadows(metrics.shadow_ended)
         self.guard = Guard(self.experiments, control, group.create_task, self.name)
 
     def _hosts_changed(self, backends: Backends) -> None:

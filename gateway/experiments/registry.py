@@ -46,6 +46,8 @@ class Assigned:
 
     decisions: tuple[Decision, ...] = ()
     """Of the flags that gave it a variant."""
+    shadows: tuple[Decision, ...] = ()
+    """Of the flags whose variants only get a copy of what the session says and hears."""
     stale: bool = False
     """Whether etcd was away then."""
     left: set[str] = field(default_factory=set)
@@ -180,6 +182,14 @@ class Registry:
             self._served[service, slot] = now
         return self._served.get((service, slot), "")
 
+    def shadow(self, assigned: Assigned, service: str) -> tuple[Decision, str] | None:
+        """Who is to get a copy of a stream to a service that a session opens now, and in which slot."""
+        for decision in assigned.shadows:
+            slot = self.variant_slots(decision.flag, decision.variant).get(service)
+            if slot and self._flags[decision.flag].flag.state == "shadow" and self.gives(decision.flag):
+                return decision, slot
+        return None
+
     def variant_slots(self, name: str, variant: str) -> Mapping[str, str]:
         """Service → slot of a flag's variant; empty for what there is not."""
         evaluator = self._flags.get(name)
@@ -214,14 +224,17 @@ class Registry:
 
     def assign(self, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None) -> Assigned:
         """What a new session gets. `units`: kind → id."""
-        decisions, taken = [], set[str]()
+        decisions, shadows, taken = [], [], set[str]()
         for name in sorted(self._flags):
             decision = self.decide(name, units, attributes, now_s)
+            if self._flags[name].flag.state == "shadow":
+                shadows += [decision] if decision.variant else []
+                continue
             services = self._services(name)
             if decision.variant and not services & taken:
                 taken |= services
                 decisions.append(decision)
-        return Assigned(tuple(decisions), self.stale)
+        return Assigned(tuple(decisions), tuple(shadows), self.stale)
 
     def decide(
         self, name: str, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None

@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     for verb, state, what in (
         ("on", "on", "have it enrol users"),
         ("hold", "held", "stop its ramp where it is"),
+        ("shadow", "shadow", "give its variants a copy of what is said, unseen and measured"),
         ("stop", "off", "take it back: everybody gets what everybody gets, at once"),
     ):
         named(verbs, verb, what, become).set_defaults(state=state)
@@ -220,6 +221,7 @@ def flag_json(flag: admin_pb2.Flag) -> dict[str, Any]:
         "revision": flag.revision,
         "problem": flag.problem,
         "lacks": flag.lacks,
+        "shadows": [json_format.MessageToDict(each, preserving_proto_field_name=True) for each in flag.shadows],
     }
 
 
