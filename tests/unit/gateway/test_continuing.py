@@ -149,6 +149,7 @@ class Swapped:
 
     def __init__(self) -> None:
         self.newest = 1
+        self.slot = "stable"
         self.may_open = asyncio.Event()
         self.may_open.set()
         self.refuses: DomainError | None = None
@@ -167,7 +168,12 @@ class Swapped:
         self.streams.append(stream)
         self.open += 1
         try:
-            yield stream, tts_pb2.SynthesisStarted(model=model_pb2.ServingModel(slot_generation=stream.generation))
+            yield (
+                stream,
+                tts_pb2.SynthesisStarted(
+                    model=model_pb2.ServingModel(slot=self.slot, slot_generation=stream.generation)
+                ),
+            )
         finally:
             self.open -= 1
 
@@ -257,3 +263,18 @@ async def test_what_cannot_be_opened_ahead_is_opened_when_it_is_needed() -> None
         stream.move(Place(2))
         assert await service.answer(2) == (2, 2)
     assert service.open == 0
+
+
+async def test_a_session_that_has_lost_its_slot_goes_on_in_the_other_whatever_its_generation() -> None:
+    service = Swapped()
+    service.newest, service.slot = 7, "candidate"
+    async with following(service) as stream:
+        assert await service.answer(1) == (7, 1)
+        stream.move(Place(7, "candidate"))
+        stream.move(Place(0, "stable"))
+        assert await service.answer(2) == (7, 2), "nothing is known of the other"
+        service.newest, service.slot = 3, "stable"
+        stream.move(Place(3, "stable"))
+        await settle()
+        stream.move(Place(3, "stable"))
+        assert await service.answer(3) == (3, 3)
