@@ -70,6 +70,12 @@ class Services(Protocol):
     def place(self, service: str) -> Place:
         """Where new streams of a service go now."""
 
+    def leave_variants(self) -> bool:
+        """Have new streams go where everybody's go; False if they do already."""
+
+    def blame_variants(self) -> None:
+        """What was left did not work, and what everybody has does."""
+
 
 class Backlog(Generic[Item]):
     """What a stream is told, in order: each thing is kept until it is answered, so that it can be told again."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -21,6 +21,7 @@ from gateway.experiments.registry import Assigned, Registry
 from gateway.experiments.shadowing import Copying, Shadows
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
+from gateway.sessions import Session
 from gateway.tap import Copy, Tap
 from services.runtime.desired import STABLE
 from services.runtime.errors import DomainError
@@ -114,11 +115,18 @@ class Seats:
     A stub is taken from it for each stream, never kept: the next stream may have to go elsewhere.
     """
 
-    def __init__(self, mesh: "Mesh", pins: MutableMapping[str, str], assigned: Assigned) -> None:
-        """`pins`: service → address of its host, kept by the session from one call to the next."""
+    def __init__(
+        self, mesh: "Mesh", pins: MutableMapping[str, str], assigned: Assigned, lost: Callable[[], None]
+    ) -> None:
+        """`pins`: service → address of its host, kept by the session from one call to the next.
+
+        `lost` is called when what experiments have given to the session did not even begin.
+        """
         self._mesh = mesh
         self._pins = pins
         self._assigned = assigned
+        self._lost = lost
+        self._tried: set[str] = set()
         self._drained: dict[str, int] = {}
 
     @property
@@ -148,6 +156,19 @@ class Seats:
             return Place(0)
         slot = self._slot(host) or STABLE
         return Place(host.generation_of(slot), slot)
+
+    def leave_variants(self) -> bool:
+        """Have new streams go where everybody's go; False if they do already."""
+        if not self._mesh.experiments.slots(self._assigned):
+            return False
+        self._tried = {decision.flag for decision in self._assigned.decisions} - self._assigned.left
+        self._assigned.left.update(self._tried)
+        return True
+
+    def blame_variants(self) -> None:
+        """What was left did not work, and what everybody has does."""
+        self._assigned.left.difference_update(self._tried)
+        self._lost()
 
     def _slot(self, host: Host) -> str:
         """The slot that an experiment has given to the session, if the host serves it; "" for what everybody gets."""
@@ -230,9 +251,21 @@ class Mesh:
         """What experiments need, until cancelled."""
         await keep(etcd, self.experiments, self.guard, self.trouble, self.name)
 
-    def seats(self, pins: MutableMapping[str, str], assigned: Assigned | None = None) -> Seats:
-        """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it."""
-        return Seats(self, pins, assigned or Assigned())
+    def seats(
+        self,
+        pins: MutableMapping[str, str],
+        assigned: Assigned | None = None,
+        lost: Callable[[], None] = lambda: None,
+    ) -> Seats:
+        """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it.
+
+        `lost` is called when that did not even begin, and the session has what everybody has instead.
+        """
+        return Seats(self, pins, assigned or Assigned(), lost)
+
+    def seats_of(self, session: Session, assigned: Assigned) -> Seats:
+        """A session's places, by what experiments have given to it."""
+        return self.seats(session.hosts, assigned, lambda: self.guard.ended(session, failed=True))
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
         """How each host of each service does, asked all at once."""

@@ -107,7 +107,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
 
             audience = Audience(wishes, session, count)
             with counted(self._mesh, session, audience):
-                await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
+                await converse(self._mesh.seats_of(session, assigned), wishes, session, audience, data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

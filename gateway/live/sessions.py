@@ -121,7 +121,7 @@ class LiveSessions:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
                 self._admit(wishes)
-                seats = self._mesh.seats(session.hosts, given(session, config.who, self._mesh.experiments))
+                seats = self._mesh.seats_of(session, given(session, config.who, self._mesh.experiments))
                 async with live(seats, wishes, session, self._metrics) as made:
                     made.conversation.done = functools.partial(self._turn_done, session)
                     with self._counted(made):

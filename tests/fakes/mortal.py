@@ -86,6 +86,12 @@ class World:
     def place(self, service: str) -> Place:
         return Place(self.fates[service].generation)
 
+    def leave_variants(self) -> bool:
+        return False
+
+    def blame_variants(self) -> None:
+        raise AssertionError("there are none")
+
     def swap(self, *services: str) -> None:
         """New streams get the next model."""
         for service in services:
