@@ -218,7 +218,7 @@ class Mesh:
             self.metrics.hosts_changed(backends)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         """Of this gateway, for those who read what it decided."""
-        self.experiments = Registry(self.serves, self.serving)
+        self.experiments = Registry(self.serves, self.serving, self.trouble)
         control = FlagControl(etcd, self.experiments) if etcd else None
         self.shadows = Shadows(metrics.shadow_ended)
         self.guard = Guard(self.experiments, control, group.create_task, self.name)

@@ -72,6 +72,8 @@ class Registry:
 
     ready: Ready
     serving: Serving = unknown
+    trouble: Serving = unknown
+    """Why hosts do not serve a slot, in their words."""
     problems: dict[str, str] = field(default_factory=dict)
     """Key → what is wrong with its newest value."""
     stale: bool = False
@@ -268,12 +270,10 @@ class Registry:
         """What a variant needs and is not there; empty if nothing."""
         if variant.bundle is not None and variant.bundle not in self._bundles:
             return f"there is no bundle {variant.bundle!r}"
-        missing = [
-            f"slot {slot!r} of {service}"
-            for service, slot in self._slots_of(variant).items()
-            if not self.ready(service, slot)
-        ]
-        return f"{', '.join(missing)} is not served by every host" if missing else ""
+        missing = [slot for slot in self._slots_of(variant).items() if not self.ready(*slot)]
+        names = ", ".join(f"slot {slot!r} of {service}" for service, slot in missing)
+        why = "; ".join(filter(None, (self.trouble(*slot) for slot in missing)))
+        return f"{names} is not served by every host{f' ({why})' if why else ''}" if missing else ""
 
 
 def model_in(serving: str) -> str:
