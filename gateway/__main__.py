@@ -60,7 +60,7 @@ async def serve(settings: GatewaySettings) -> None:
             from gateway.front import fronted
 
             await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings))
-        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, kept))
+        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows, kept))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, live, settings, observer, ratings)

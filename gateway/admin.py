@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -13,9 +14,12 @@ from gateway import catalog
 from gateway.control import Control, SlotChange
 from gateway.evictions import Evictions
 from gateway.experiments.control import FlagControl
+from gateway.experiments.promotion import Promotion
 from gateway.experiments.registry import Registry, of_user
+from gateway.experiments.shadowing import Figures, Shadows
+from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
-from gateway.outcomes.telling import Kept, asked, told
+from gateway.outcomes.telling import Ask, Kept, asked, told
 from services.runtime import statuses
 from services.runtime.desired import Cause
 from services.runtime.etcd import Etcd
@@ -36,13 +40,20 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
     def __init__(
-        self, control: Control, observed: Observed, flags: FlagControl, experiments: Registry, kept: Kept | None = None
+        self,
+        control: Control,
+        observed: Observed,
+        flags: FlagControl,
+        promotion: Promotion,
+        shadows: Shadows,
+        results: Ask,
     ) -> None:
-        self._experiments = experiments
-        self._kept = kept
+        self._results = results
         self._control = control
         self._observed = observed
         self._flags = flags
+        self._promotion = promotion
+        self._shadows = shadows
 
     @statuses.answered
     async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
@@ -61,7 +72,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def ListFlags(self, request: admin_pb2.ListFlagsRequest, context: Context) -> admin_pb2.ListFlagsResponse:
         flags = (
             admin_pb2.Flag(
-                flag=each.name, json=each.text, revision=each.revision, problem=each.problem, lacks=each.lacks
+                flag=each.name,
+                json=each.text,
+                revision=each.revision,
+                problem=each.problem,
+                lacks=each.lacks,
+                shadows=(shadow_figures(*found) for found in self._shadows.of(each.name)),
             )
             for each in await self._flags.written()
         )
@@ -84,7 +100,21 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     @statuses.answered
     async def GetResults(self, request: admin_pb2.GetResultsRequest, context: Context) -> admin_pb2.GetResultsResponse:
-        return told(await asked(self._experiments, self._kept, request.flag, request.alpha))
+        return told(await self._results(request.flag, request.alpha))
+
+    @statuses.answered
+    async def Promote(self, request: admin_pb2.PromoteRequest, context: Context) -> admin_pb2.PromoteResponse:
+        changes = await self._promotion.promote(
+            request.flag, request.variant, actor=request.actor, reason=request.reason
+        )
+        return admin_pb2.PromoteResponse(changes=map(slot_change, changes))
+
+    @statuses.answered
+    async def ListVerdicts(
+        self, request: admin_pb2.ListVerdictsRequest, context: Context
+    ) -> admin_pb2.ListVerdictsResponse:
+        verdicts = await self._flags.verdicts(request.flag, request.limit)
+        return admin_pb2.ListVerdictsResponse(verdicts=map(verdict_proto, verdicts))
 
     @statuses.answered
     async def ListCatalog(
@@ -157,7 +187,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 @asynccontextmanager
 async def administered(
-    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry, kept: Kept | None = None
+    etcd: Etcd | None,
+    stopping: asyncio.Event,
+    experiments: Registry,
+    shadows: Shadows | None = None,
+    kept: Kept | None = None,
 ) -> AsyncIterator[AdminServicer]:
     """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
     observed = Observed()
@@ -171,10 +205,49 @@ async def administered(
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            yield AdminServicer(Control(etcd, evictions), observed, FlagControl(etcd, experiments), experiments, kept)
+            control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
+            promotion, ask = Promotion(control, flags, experiments), partial(asked, experiments, kept)
+            yield AdminServicer(control, observed, flags, promotion, shadows or Shadows(), ask)
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def shadow_figures(variant: str, service: str, figures: Figures) -> admin_pb2.ShadowFigures:
+    later = figures.later
+    known = figures.live_ms.n > 1
+    return admin_pb2.ShadowFigures(
+        variant=variant,
+        service=service,
+        streams=figures.ended,
+        pairs=figures.live_ms.n,
+        live_ms=figures.live_ms.mean,
+        shadow_ms=figures.shadow_ms.mean,
+        later_low_ms=later.low if known else None,
+        later_high_ms=later.high if known else None,
+        unlike=figures.unlike.mean,
+    )
+
+
+def verdict_proto(verdict: Verdict) -> admin_pb2.Verdict:
+    return admin_pb2.Verdict(
+        flag=verdict.flag,
+        action=verdict.action,
+        state=verdict.state,
+        variant=verdict.variant,
+        metric=verdict.metric,
+        alpha=verdict.alpha or 0.0,
+        reason=verdict.reason,
+        numbers=verdict.numbers,
+        arms=(
+            admin_pb2.VerdictArm(variant=name, sessions=arm.get("sessions", 0), failed=arm.get("failed", 0))
+            for name, arm in verdict.arms.items()
+        ),
+        models=verdict.models,
+        vetoed=verdict.vetoed,
+        gateway=verdict.gateway,
+        at_ms=verdict.at_ms,
+    )
 
 
 def slot_change(change: SlotChange) -> admin_pb2.SlotChange:

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.continuing import Backlog, Opening, Services, continued
+from gateway.continuing import Backlog, Opening, Services, continued, only
 from gateway.face import Face, face
 from gateway.hearing import Hearing, hearing
-from gateway.mesh import opened
+from gateway.mesh import ServiceFailed, opened
 from gateway.wishes import Wishes
 from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.llm.v1 import llm_pb2
@@ -33,12 +33,12 @@ class Cast:
         for stream in self.face.streams if self.face else ():
             stream.begin_turn()
             stream.forget_models()
-            stream.move(self.mesh.generation(stream.service))
+            stream.move(self.mesh.place(stream.service))
 
     def follow(self, at_rest: bool) -> None:
         """Be ready for newer models of the face; `at_rest`, go on with them: nobody speaks."""
         for stream in self.face.streams if self.face else ():
-            newest = self.mesh.generation(stream.service)
+            newest = self.mesh.place(stream.service)
             if at_rest:
                 stream.move(newest)
             else:
@@ -62,19 +62,33 @@ async def cast(mesh: Services, wishes: Wishes) -> AsyncIterator[Cast]:
     Raises ServiceFailed, alone or in a group, with what a service refused.
     """
     async with AsyncExitStack() as stack:
-        made = Cast(mesh)
-        async with asyncio.TaskGroup() as trying:
-            tried = [trying.create_task(serving_llm(mesh, wishes))]
-            if wishes.speaks:
-                tried.append(trying.create_task(serving_tts(mesh, wishes)))
-            await open_asr(stack, mesh, wishes, made)
-            await open_face(stack, mesh, wishes, made)
-        made.started.models.extend(task.result() for task in tried)
-        made.started.sample_rate_hz = wishes.clock.rate_hz
-        made.started.fps_numerator = wishes.clock.fps.numerator
-        made.started.fps_denominator = wishes.clock.fps.denominator
-        made.started.limits.max_text_chars = wishes.settings.max_text_chars
+        try:
+            made = await opened_cast(stack, mesh, wishes)
+        except (ServiceFailed, BaseExceptionGroup) as error:
+            if not only(error, lambda _: True) or not mesh.leave_variants():
+                raise
+            # An experiment's models will not have it. If everybody's do, it is theirs that are to blame, and nobody notices.
+            await stack.aclose()
+            made = await opened_cast(stack, mesh, wishes)
+            mesh.blame_variants()
         yield made
+
+
+async def opened_cast(stack: AsyncExitStack, mesh: Services, wishes: Wishes) -> Cast:
+    """All streams of a call, open until `stack` is left."""
+    made = Cast(mesh)
+    async with asyncio.TaskGroup() as trying:
+        tried = [trying.create_task(serving_llm(mesh, wishes))]
+        if wishes.speaks:
+            tried.append(trying.create_task(serving_tts(mesh, wishes)))
+        await open_asr(stack, mesh, wishes, made)
+        await open_face(stack, mesh, wishes, made)
+    made.started.models.extend(task.result() for task in tried)
+    made.started.sample_rate_hz = wishes.clock.rate_hz
+    made.started.fps_numerator = wishes.clock.fps.numerator
+    made.started.fps_denominator = wishes.clock.fps.denominator
+    made.started.limits.max_text_chars = wishes.settings.max_text_chars
+    return made
 
 
 async def open_asr(stack: AsyncExitStack, mesh: Services, wishes: Wishes, made: Cast) -> None:

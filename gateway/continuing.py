@@ -16,8 +16,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.mesh import ServiceFailed, Stream
+from gateway.mesh import Place, ServiceFailed, Stream
 from services.runtime import statuses
+from services.runtime.desired import STABLE
 from services.runtime.errors import Drained
 from talkmesh.animation.v1 import animation_pb2_grpc
 from talkmesh.asr.v1 import asr_pb2_grpc
@@ -66,8 +67,14 @@ class Services(Protocol):
     @property
     def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub": ...
 
-    def generation(self, service: str) -> int:
-        """The generation that new streams of a service get now; 0 while that is not known."""
+    def place(self, service: str) -> Place:
+        """Where new streams of a service go now."""
+
+    def leave_variants(self) -> bool:
+        """Have new streams go where everybody's go; False if they do already."""
+
+    def blame_variants(self) -> None:
+        """What was left did not work, and what everybody has does."""
 
 
 class Backlog(Generic[Item]):
@@ -152,8 +159,8 @@ class Backlog(Generic[Item]):
 class Ahead:
     """A stream to the next model, opened while the one before it still serves."""
 
-    def __init__(self, generation: int, opening: Opening) -> None:
-        self.generation = generation
+    def __init__(self, place: Place, opening: Opening) -> None:
+        self.place = place
         self._opening = opening
         self._opened: tuple[Stream[Any, Any], Any] | None = None
         self._done = asyncio.Event()
@@ -228,18 +235,14 @@ class Continued(Generic[Item, Response]):
         """All but the one that serves now."""
         del self.models[:-1]
 
-    def prepare(self, active: int) -> None:
-        """Open the stream to a newer model beside this one, which goes on; `active` is its generation (0: unknown)."""
-        if (
-            self._may_open_ahead
-            and self._is_behind(active)
-            and (self._ahead is None or self._ahead.generation != active)
-        ):
+    def prepare(self, active: Place) -> None:
+        """Open the stream to a newer model, or to that of another slot, beside this one, which goes on."""
+        if self._may_open_ahead and self._is_behind(active) and (self._ahead is None or self._ahead.place != active):
             self._give_up_ahead()
             self._ahead = Ahead(active, self._opening)
 
-    def move(self, active: int) -> None:
-        """Go on with the newest model, if the stream is not there; `active` is its generation (0: unknown).
+    def move(self, active: Place) -> None:
+        """Go on with the newest model of the slot that is the session's now, if the stream is not there.
 
         At once, unless it can be opened beside this one: then as soon as that is done and this is called again.
         """
@@ -249,8 +252,11 @@ class Continued(Generic[Item, Response]):
             self.models.clear()
             self.backlog.hold()
 
-    def _is_behind(self, active: int) -> bool:
-        return self._open and not self.moving and 0 < self.started.model.slot_generation < active
+    def _is_behind(self, active: Place) -> bool:
+        if not self._open or self.moving or not active.generation or not self.started.model.slot_generation:
+            return False
+        is_elsewhere = active.slot != (self.started.model.slot or STABLE)
+        return is_elsewhere or self.started.model.slot_generation < active.generation
 
     def _give_up_ahead(self) -> None:
         if self._ahead:

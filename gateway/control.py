@@ -13,7 +13,7 @@ from gateway import catalog, checks
 from gateway.evictions import Evictions
 from gateway.observed import hosts_in, served_model
 from services.runtime import desired
-from services.runtime.desired import Cause, HistoryEntry, SlotWish
+from services.runtime.desired import Cause, HistoryEntry, Note, SlotWish
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import DomainError, InvalidInput, NotFound, Outrun, Refused, Unavailable
 from services.runtime.etcd import (
@@ -66,6 +66,18 @@ class Slot:
         by = f" by {self.wish.actor}" if self.wish.actor else ""
         why = f": {self.wish.reason}" if self.wish.reason else ""
         return f"{self.service}/{self.name} wants {self.model!r} since generation {self.generation}{by}{why}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A change of a slot that is ready to be written, in a transaction of its own or with others."""
+
+    change: SlotChange
+    unchanged: Sequence[Compare]
+    """What it was decided on."""
+    puts: Sequence[Put]
+    history: Put
+    """Of `puts`, the one that nobody else would write so."""
 
 
 Decision = Callable[[Slot], Awaitable[SlotWish]]
@@ -209,39 +221,39 @@ class Control:
             if not now.generation:
                 # A generation follows from the key's own revisions, so a slot must exist before its next one is known.
                 await self._etcd.transact([absent(now.key)], [Put(now.key, "{}")])
-            elif change := await self._written(now, wish, entry):
-                return change
+            elif await self._written(change := prepared(now, wish, entry)):
+                return change.change
             else:
                 await pause()
         raise Unavailable(f"{service}/{slot} keeps changing: too many want it at once")
 
-    async def _written(self, now: Slot, wish: SlotWish, entry: KeyValue) -> SlotChange | None:
-        """Write a slot's next generation with its record; None if what it was decided on has changed."""
-        step = HistoryEntry(
-            wish=wish,
-            generation=now.generation + 1,
-            model_before=now.model,
-            generation_before=now.generation,
-            at_ms=now_ms(),
-            via="api",
-        )
-        history, audit = slot_records("set slot", now.service, now.name, step)
-        unchanged = [
-            mod_revision_is(now.key, now.mod_revision),
-            mod_revision_is(entry.key, entry.mod_revision),
-            absent(desired.veto_key(now.service, wish.model)),
-            absent(history.key),
-        ]
-        change = [Put(now.key, wish.model_dump_json(exclude_none=True)), history, audit]
+    async def prepared_copy(self, service: str, source: str, slot: str, note: Note) -> tuple[Prepared, Compare] | None:
+        """What it takes for a slot to want what another wants, and that this one wants it still; None if it does already.
+
+        Raises NotFound and Refused for a source that wants nothing that a slot may take.
+        """
+        origin, now = await self._slot(service, source), await self._slot(service, slot)
+        if not origin.generation or not origin.wish.model:
+            raise Refused(f"{service}/{source} wants no model that could be promoted")
+        if origin.wish.model == now.model:
+            return None
+        entry, _ = await self._usable(service, origin.wish.model)
+        if not now.generation:
+            await self._etcd.transact([absent(now.key)], [Put(now.key, "{}")])
+            now = await self._slot(service, slot)
+        wish = SlotWish(model=origin.wish.model, actor=note.actor, reason=note.reason)
+        return prepared(now, wish, entry), mod_revision_is(origin.key, origin.mod_revision)
+
+    async def _written(self, change: Prepared) -> bool:
+        """Write a slot's next generation with its record; False if what it was decided on has changed."""
         try:
-            written = (await self._etcd.transact(unchanged, change)).succeeded
+            return (await self._etcd.transact(change.unchanged, change.puts)).succeeded
         except EtcdAway as error:
             if not error.maybe_applied:
                 raise
             # The answer was lost, perhaps not the change: only our own record of it tells.
-            found = await self._etcd.get(history.key)
-            written = found is not None and found.value == history.value
-        return SlotChange(now.service, now.name, step) if written else None
+            found = await self._etcd.get(change.history.key)
+            return found is not None and found.value == change.history.value
 
     async def _slot(self, service: str, slot: str) -> Slot:
         found = await self._etcd.get(desired.slot_key(service, slot))
@@ -299,6 +311,27 @@ class Control:
     async def _names(self, kind: str, service: str) -> list[str]:
         prefix = f"{desired.PREFIX}{kind}/{service}/"
         return [found.key.removeprefix(prefix) for found in (await self._etcd.list(prefix, keys_only=True)).kvs]
+
+
+def prepared(now: Slot, wish: SlotWish, entry: KeyValue) -> Prepared:
+    """A slot's next generation, with its record."""
+    step = HistoryEntry(
+        wish=wish,
+        generation=now.generation + 1,
+        model_before=now.model,
+        generation_before=now.generation,
+        at_ms=now_ms(),
+        via="api",
+    )
+    history, audit = slot_records("set slot", now.service, now.name, step)
+    unchanged = [
+        mod_revision_is(now.key, now.mod_revision),
+        mod_revision_is(entry.key, entry.mod_revision),
+        absent(desired.veto_key(now.service, wish.model)),
+        absent(history.key),
+    ]
+    puts = [Put(now.key, wish.model_dump_json(exclude_none=True)), history, audit]
+    return Prepared(SlotChange(now.service, now.name, step), unchanged, puts, history)
 
 
 def wish_of(found: KeyValue) -> SlotWish:

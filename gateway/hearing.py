@@ -91,7 +91,7 @@ class Hearing:
 
     def _move(self) -> None:
         if not self._unanswered:
-            self.stream.move(self._mesh.generation("asr"))
+            self.stream.move(self._mesh.place("asr"))
 
     async def run(
         self,

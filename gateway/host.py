@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime import channels
-from services.runtime.desired import STABLE
+from services.runtime.desired import CRASH_LOOP, STABLE
 from talkmesh.flow import FLOW_CONTROL
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 
@@ -97,6 +97,17 @@ class Host:
     def generation_of(self, name: str) -> int:
         """The generation that a slot serves; 0 while it serves nothing, or it is not known."""
         return next((slot.generation for slot in self.status.slots if slot.slot == name), 0)
+
+    def trouble(self, name: str) -> str:
+        """Why a slot is not served as it should be, in the host's words; empty if it is, or if nobody knows why."""
+        slot = next((each for each in self.status.slots if each.slot == name), None)
+        if slot is None:
+            return ""
+        if slot.error.startswith(CRASH_LOOP) or not slot.generation:
+            return slot.error
+        serving = next((each for each in self.status.models if name in each.slots), None)
+        is_well = serving is None or serving.phase == model_pb2.PHASE_ACTIVE
+        return "" if is_well or serving is None else serving.last_error
 
     def doubt(self) -> None:
         """A stream was lost without a word from the host."""

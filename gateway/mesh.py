@@ -1,10 +1,12 @@
 """The five services behind the gateway: the hosts of each, a session's seats at them, and one way to open a stream."""
 
 import asyncio
+import os
+import socket
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,10 +16,12 @@ from gateway.backends import Backends
 from gateway.discovery import follow_etcd, follow_name
 from gateway.experiments.control import FlagControl
 from gateway.experiments.guard import Guard
+from gateway.experiments.keeping import keep
 from gateway.experiments.registry import Assigned, Registry
+from gateway.experiments.shadowing import Copying, Shadows
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
-from gateway.tap import Tap
+from gateway.tap import Copy, Tap
 from services.runtime.desired import STABLE
 from services.runtime.errors import DomainError
 from services.runtime.etcd import Etcd
@@ -97,17 +101,31 @@ class Stream(Generic[Request, Response]):
         return ServiceFailed(self.service, outcome)
 
 
+class Place(NamedTuple):
+    """Where a stream is served: a slot, and its generation (0 while that is not known)."""
+
+    generation: int
+    slot: str = STABLE
+
+
 class Seats:
     """One session's places at the services: each at the same host for as long as that is healthy.
 
     A stub is taken from it for each stream, never kept: the next stream may have to go elsewhere.
     """
 
-    def __init__(self, mesh: "Mesh", pins: MutableMapping[str, str], assigned: Assigned) -> None:
-        """`pins`: service → address of its host, kept by the session from one call to the next."""
+    def __init__(
+        self, mesh: "Mesh", pins: MutableMapping[str, str], assigned: Assigned, lost: Callable[[], None]
+    ) -> None:
+        """`pins`: service → address of its host, kept by the session from one call to the next.
+
+        `lost` is called when what experiments have given to the session did not even begin.
+        """
         self._mesh = mesh
         self._pins = pins
         self._assigned = assigned
+        self._lost = lost
+        self._tried: set[str] = set()
         self._drained: dict[str, int] = {}
 
     @property
@@ -130,10 +148,26 @@ class Seats:
     def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub":
         return render_pb2_grpc.RenderServiceStub(self._seat("render"))
 
-    def generation(self, service: str) -> int:
-        """The generation that the session's host has in the session's slot; 0 while that is not known."""
+    def place(self, service: str) -> Place:
+        """The session's slot at its host."""
         host = self._mesh.services[service].at(self._pins.get(service, ""))
-        return host.generation_of(self._slot(host) or STABLE) if host else 0
+        if host is None:
+            return Place(0)
+        slot = self._slot(host) or STABLE
+        return Place(host.generation_of(slot), slot)
+
+    def leave_variants(self) -> bool:
+        """Have new streams go where everybody's go; False if they do already."""
+        if not self._mesh.experiments.slots(self._assigned):
+            return False
+        self._tried = {decision.flag for decision in self._assigned.decisions} - self._assigned.left
+        self._assigned.left.update(self._tried)
+        return True
+
+    def blame_variants(self) -> None:
+        """What was left did not work, and what everybody has does."""
+        self._assigned.left.difference_update(self._tried)
+        self._lost()
 
     def _slot(self, host: Host) -> str:
         """The slot that an experiment has given to the session, if the host serves it; "" for what everybody gets."""
@@ -147,7 +181,17 @@ class Seats:
             raise ServiceFailed(service, Outcome(grpc.StatusCode.UNAVAILABLE, "no host is known", ()))
         self._pins[service] = host.address
         # A stub asks nothing else of a channel.
-        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended, self._slot(host)))
+        return cast(grpc.aio.Channel, Tap(host, self._begun, self._ended, self._slot(host), self._copy(host)))
+
+    def _copy(self, host: Host) -> Copy | None:
+        """What gives a copy of the next stream to somebody else, if an experiment wants that and the host can do it."""
+        experiments = self._mesh.experiments
+        found = experiments.shadow(self._assigned, host.service)
+        if found is None or not host.generation_of(found[1]):
+            return None
+        decision, slot = found
+        of = Copying(decision.flag, decision.variant, host.service, experiments.signature(decision.flag))
+        return lambda call, begin: self._mesh.shadows.copied(of, call, lambda: begin(slot))
 
     def _begun(self, host: Host) -> None:
         if self._drained.get(host.service):
@@ -171,8 +215,12 @@ class Mesh:
         }
         for backends in self.services.values():
             self.metrics.hosts_changed(backends)
-        self.experiments = Registry(self.serves)
-        self.guard = Guard(self.experiments, FlagControl(etcd, self.experiments) if etcd else None, group.create_task)
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        """Of this gateway, for those who read what it decided."""
+        self.experiments = Registry(self.serves, self.serving, self.trouble)
+        control = FlagControl(etcd, self.experiments) if etcd else None
+        self.shadows = Shadows(metrics.shadow_ended)
+        self.guard = Guard(self.experiments, control, group.create_task, self.name)
 
     def _hosts_changed(self, backends: Backends) -> None:
         self.metrics.hosts_changed(backends)
@@ -189,9 +237,30 @@ class Mesh:
         hosts = [host for host in self.services[service].hosts if host.healthy]
         return bool(hosts) and all(host.generation_of(slot) for host in hosts)
 
-    def seats(self, pins: MutableMapping[str, str], assigned: Assigned | None = None) -> Seats:
-        """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it."""
-        return Seats(self, pins, assigned or Assigned())
+    def serving(self, service: str, slot: str) -> str:
+        """The models that the hosts of a service serve in a slot, as "model@generation", apart by spaces."""
+        statuses = (each for host in self.services[service].hosts for each in host.status.slots if each.slot == slot)
+        return " ".join(sorted({f"{each.model}@{each.generation}" for each in statuses if each.generation}))
+
+    def trouble(self, service: str, slot: str) -> str:
+        """What the hosts of a service say is wrong with a slot; empty if nothing."""
+        return "; ".join(sorted({text for host in self.services[service].hosts if (text := host.trouble(slot))}))
+
+    async def kept(self, etcd: Etcd) -> None:
+        """What experiments need, until cancelled."""
+        await keep(etcd, self.experiments, self.guard, self.trouble, self.name)
+
+    def seats(
+        self,
+        pins: MutableMapping[str, str],
+        assigned: Assigned | None = None,
+        lost: Callable[[], None] = lambda: None,
+    ) -> Seats:
+        """A session's places; `pins` remembers them for its next call. `assigned`: what experiments have given to it.
+
+        `lost` is called when that did not even begin, and the session has what everybody has instead.
+        """
+        return Seats(self, pins, assigned or Assigned(), lost)
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
         """How each host of each service does, asked all at once."""
@@ -236,7 +305,7 @@ async def connected(
     """
     async with asyncio.TaskGroup() as group:
         mesh = Mesh(group, metrics or Metrics(), etcd)
-        work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.experiments.follow(etcd)] if etcd else []
+        work = [follow_etcd(mesh.services, etcd, mesh.metrics), mesh.kept(etcd)] if etcd else []
         for service, found in addresses.items():
             mesh.services[service].members("settings", found.fixed)
             work += [follow_name(mesh.services[service], name) for name in found.names]

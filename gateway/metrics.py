@@ -11,6 +11,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from gateway.backends import Backends
+from gateway.experiments.shadowing import Copying
 from gateway.host import Health
 from services.runtime import exposition
 from talkmesh.conversation.v1 import conversation_pb2
@@ -41,6 +42,11 @@ class Metrics:
         self._turns = counter("turns_total", "Turns by how they ended.", "outcome")
         self._variant_turns = counter(
             "variant_turns_total", "Turns of sessions in an experiment.", "flag", "variant", "outcome"
+        )
+        self._shadows = counter(
+            "shadow_streams_total",
+            "Copies of streams that a variant got unseen, by how they ended.",
+            *("flag", "variant", "service", "ended"),
         )
         self._ratings = counter("ratings_total", "Feedback of users by variant.", "flag", "variant", "rating")
         self._first_audio = histogram("first_audio_seconds", "From the end of the user's turn to the first audio.")
@@ -81,6 +87,10 @@ class Metrics:
     def turn_ended(self, outcome: str) -> None:
         """A turn is over: with an outcome of its own, "failed", or "abandoned" by its client."""
         self._turns.labels(outcome).inc()
+
+    def shadow_ended(self, of: Copying, ended: str) -> None:
+        """A copy of a stream is over."""
+        self._shadows.labels(of.flag, of.variant, of.service, ended).inc()
 
     def stream_ended(self, service: str, code: grpc.StatusCode) -> None:
         """A stream to a service is over. One that the gateway itself has cancelled did not fail."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -121,7 +122,8 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
 
             audience = Audience(wishes, session, count)
             with counted(self._mesh.metrics, self._observer, session, audience):
-                await converse(self._mesh.seats(session.hosts, assigned), wishes, session, audience, data)
+                seats = self._mesh.seats(session.hosts, assigned, partial(self._observer.lost, session))
+                await converse(seats, wishes, session, audience, data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]

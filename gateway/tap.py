@@ -13,15 +13,20 @@ from talkmesh.outcomes import OVERWRITTEN, Outcome, outcome_now
 
 Begun = Callable[[Host], None]
 Ended = Callable[[Host, Outcome, str], None]
+Copy = Callable[[Any, Callable[[str], Any]], Any]
 
 
 class Tap:
     """Stands in for a channel where a stub is made. The calls are grpc's own, nothing is between them and the wire."""
 
-    def __init__(self, host: Host, begun: Begun, ended: Ended, slot: str = "") -> None:
-        """`ended` is told the outcome, and the reason in its error details ("" without one). `slot`: "" is "stable"."""
+    def __init__(self, host: Host, begun: Begun, ended: Ended, slot: str = "", copy: Copy | None = None) -> None:
+        """`ended` is told the outcome, and the reason in its error details ("" without one). `slot`: "" is "stable".
+
+        `copy` is given each call, and what begins another like it in a slot; it gives what its owner uses in its place.
+        """
         self._host = host
-        self._options: dict[str, Any] = {"metadata": ((WANTED_SLOT_KEY, slot),)} if slot else {}
+        self._copy = copy
+        self._options = in_slot(slot)
         self._begun = begun
         self._ended = ended
 
@@ -34,7 +39,7 @@ class Tap:
             self._host.begun()
             self._begun(self._host)
             call.add_done_callback(Once(self._host.ended, self._tell))
-            return call
+            return self._copy(call, lambda slot: method(*arguments, **in_slot(slot), **options)) if self._copy else call
 
         return begin
 
@@ -44,6 +49,11 @@ class Tap:
             # Nobody has said this: the connection is lost, or never was.
             self._host.doubt()
         self._ended(self._host, outcome, reason)
+
+
+def in_slot(slot: str) -> dict[str, Any]:
+    """What a call says of the slot that it is to be served by; "" leaves it to the host."""
+    return {"metadata": ((WANTED_SLOT_KEY, slot),)} if slot else {}
 
 
 class Once:

@@ -340,6 +340,7 @@ class Turn:
                 return self._planned(given)
             case State.SPEAKING, AudioCame(start, data):
                 self.waterfall.mark("first_audio", at, self._synthesis_ms)
+                self.waterfall.sound(at, len(data) / 2 / self.clock.rate_hz)
                 return self._audio(self.start + start, data)
             case State.SPEAKING, SpeechCut(at):
                 return self._forget_plan(self.start + at)

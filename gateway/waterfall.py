@@ -19,6 +19,15 @@ class Waterfall:
     engine_ms: dict[str, float] = field(default_factory=dict)
     stages: tuple[str, ...] = STAGES
     """In the order in which their durations are told."""
+    gap_ms: float = 0.0
+    """The longest time for which the reply's next sound was due and not there."""
+    _due: float | None = None
+
+    def sound(self, at: float, duration_s: float) -> None:
+        """So much sound has come for whoever plays it as it comes."""
+        due = at if self._due is None else self._due
+        self.gap_ms = max(self.gap_ms, 1000 * (at - due))
+        self._due = max(at, due) + duration_s
 
     def begin(self, at: float) -> None:
         """The user's turn has ended."""
@@ -55,4 +64,5 @@ class Waterfall:
             stages=stages,
             first_audio_ms=self.since_begin_ms("first_audio"),
             first_video_ms=self.since_begin_ms("first_video_frame"),
+            longest_gap_ms=self.gap_ms,
         )

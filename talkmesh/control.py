@@ -131,6 +131,16 @@ class Admin:
         request = admin_pb2.DecideRequest(who=user.proto(), flag=flag)
         return list((await self._call(self._stub.Decide, request)).decisions)
 
+    async def promote(self, flag: str, variant: str, *, reason: str = "") -> list[admin_pb2.SlotChange]:
+        """Make a variant what everybody gets, and end the experiment, in one transaction."""
+        request = admin_pb2.PromoteRequest(flag=flag, variant=variant, actor=self.actor, reason=reason)
+        return list((await self._call(self._stub.Promote, request)).changes)
+
+    async def verdicts(self, flag: str = "", limit: int = 0) -> list[admin_pb2.Verdict]:
+        """What was decided about one experiment, or about all, and why: newest first."""
+        request = admin_pb2.ListVerdictsRequest(flag=flag, limit=limit)
+        return list((await self._call(self._stub.ListVerdicts, request)).verdicts)
+
     async def results(self, flag: str, *, alpha: float = 0.0, timeout_s: float = 60.0) -> admin_pb2.GetResultsResponse:
         """What became of an experiment's sessions, arm by arm. `alpha`: chance of an interval to be wrong; 0 is 0.05."""
         request = admin_pb2.GetResultsRequest(flag=flag, alpha=alpha)

@@ -207,6 +207,8 @@ class TurnDone:
     models: tuple[Model, ...]
     speculation: Speculation = Speculation(0, 0, 0.0)
     assignments: tuple[Assignment, ...] = ()
+    longest_gap_ms: float = 0.0
+    """The longest time for which the reply's next sound was due and not there."""
     turn_id: str = ""
     """For `Client.feedback`."""
 
@@ -341,6 +343,7 @@ def done(d: conversation_pb2.TurnDone) -> TurnDone:
         stages=tuple(Stage(s.name, s.duration_ms, s.mesh_ms) for s in d.waterfall.stages),
         first_audio_ms=d.waterfall.first_audio_ms,
         first_video_ms=d.waterfall.first_video_ms,
+        longest_gap_ms=d.waterfall.longest_gap_ms,
         start_sample=d.start_sample,
         end_sample=d.end_sample,
         video_frames=d.video_frames,

@@ -172,6 +172,7 @@ def members(
     http_port: int,
     hosts: Mapping[str, int],
     extra: Mapping[str, Sequence[str]],
+    modules: Mapping[str, str],
 ) -> dict[str, Member]:
     """The processes of a mesh that follows this etcd: hosts as "tts", "tts-2" and so on, the gateway last."""
     names = [
@@ -184,7 +185,7 @@ def members(
     for (service, name), port in zip(names, ports, strict=False):
         address = f"127.0.0.1:{port}"
         own = ["--listen", address, "--etcd", etcd, "--instance", name, "--state", str(state / f"{name}.json")]
-        command = [sys.executable, "-m", f"services.{service}", *own]
+        command = [sys.executable, "-m", modules.get(service, f"services.{service}"), *own]
         found[name] = Member(name, [*command, *extra.get(name, ())], address)
     address, http = f"127.0.0.1:{gateway_port or ports[-1]}", f"127.0.0.1:{http_port or ports[-2]}"
     command = [sys.executable, "-m", "gateway", "--listen", address, "--http", http, "--etcd", etcd]
@@ -201,6 +202,7 @@ async def running_mesh(
     extra: Mapping[str, Sequence[str]] | None = None,
     environment: Mapping[str, str] | None = None,
     hosts: Mapping[str, int] | None = None,
+    modules: Mapping[str, str] | None = None,
     etcd: str = "",
     etcd_port: int = 0,
     http_port: int = 0,
@@ -208,8 +210,8 @@ async def running_mesh(
     """A mesh whose every process serves; nothing of it is left on leaving.
 
     `models`: what services begin with, by service; the catalog's first if left out. `extra`: more command line by member
-    name. `hosts`: how many hosts a service has. `etcd`: one that runs already; otherwise one is started on `etcd_port`, with
-    nothing in it but the catalog. Raises NotReady.
+    name. `hosts`: how many hosts a service has. `modules`: what is run as a service instead of its own. `etcd`: one that
+    runs already; otherwise one is started on `etcd_port`, with nothing in it but the catalog. Raises NotReady.
     """
     environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())}
     async with AsyncExitStack() as stack:
@@ -219,7 +221,7 @@ async def running_mesh(
         endpoints = etcd or (local.endpoint if local else "")
         await planted(endpoints, models or {})
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkmesh-state-")))
-        found = members(endpoints, state, gateway_port, http_port, hosts or {}, extra or {})
+        found = members(endpoints, state, gateway_port, http_port, hosts or {}, extra or {}, modules or {})
         tasks = [asyncio.create_task(member.run(log, environment)) for member in found.values()]
         stack.push_async_callback(stop_all, list(found.values()), tasks)
         await first_failure_or(asyncio.gather(*map(ready, found.values())), tasks)

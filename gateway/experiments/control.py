@@ -5,7 +5,7 @@ without etcd, and EtcdAway while it is away.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway import checks
@@ -13,8 +13,20 @@ from gateway.experiments.assignment import Decision
 from gateway.experiments.flags import Bundle, Flag, Layer, check_apart
 from gateway.experiments.registry import BUNDLES, FLAGS, Registry, parsed
 from gateway.experiments.rules import Attributes
+from gateway.experiments.verdicts import VERDICTS, Verdict, recorded
+from services.runtime.desired import Note, veto_key
 from services.runtime.errors import InvalidInput, NotFound, Outrun, Refused
-from services.runtime.etcd import Delete, Etcd, KeyValue, Put, absent, exists, mod_revision_is
+from services.runtime.etcd import (
+    Compare,
+    Delete,
+    Etcd,
+    KeyValue,
+    Operation,
+    Put,
+    absent,
+    exists,
+    mod_revision_is,
+)
 from services.runtime.records import audited
 
 EXPERIMENTS = "experiments"
@@ -46,17 +58,67 @@ class FlagControl:
         others = {found.key.removeprefix(FLAGS): found for found in (await self._etcd.list(FLAGS)).kvs}
         self._check_layer(name, flag, others)
         await self._check_bundles(flag)
-        key, before = FLAGS + name, others.get(name)
+        before = others.get(name)
         if expected is not None and expected != (before.mod_revision if before else 0):
             raise Outrun(winner(name, before))
+        return await self._written(name, flag, text, before, note)
+
+    async def _written(
+        self,
+        name: str,
+        flag: Flag,
+        text: str,
+        before: KeyValue | None,
+        note: Note,
+        fence: Sequence[Compare] = (),
+        also: Sequence[Operation] = (),
+    ) -> int:
+        """Put a flag with its record, and what else belongs to it, if nobody else was first and `fence` holds."""
+        key = FLAGS + name
         # What was written is kept as it was written, comments of a person's order included; who and why is ours to say.
         value = json.dumps(json.loads(text) | note.model_dump(), ensure_ascii=False)
         unchanged = mod_revision_is(key, before.mod_revision) if before else absent(key)
         record = audited("set flag", EXPERIMENTS, f"{name}: {flag.state}", note)
-        done = await self._etcd.transact([unchanged], [Put(key, value), record])
+        done = await self._etcd.transact([unchanged, *fence], [Put(key, value), record, *also])
         if not done.succeeded:
             raise Outrun(winner(name, await self._etcd.get(key)))
         return done.revision
+
+    async def decided(
+        self,
+        verdict: Verdict,
+        *,
+        actor: str,
+        changes: Mapping[str, object] | None = None,
+        revision: int = 0,
+        fence: Sequence[Compare] = (),
+        also: Sequence[Operation] = (),
+    ) -> bool:
+        """Carry out a verdict: the flag's new state, the models that no slot may take any more, and the numbers, together.
+
+        False if the flag is that far or further already, or gone. `changes`: what else becomes of the flag.
+        `revision`: where it stood when it was decided; 0 is wherever it stands now. Raises Outrun when somebody was first.
+        """
+        name, key = verdict.flag, FLAGS + verdict.flag
+        found = await self._etcd.get(key)
+        value = json.loads(found.value) if found else {}
+        is_done = verdict.state != "on" and value.get("state", "on") in (verdict.state, "off")
+        if found is None or (is_done and not also):
+            return False
+        if revision and found.mod_revision != revision:
+            raise Outrun(winner(name, found))
+        text = json.dumps(value | {"state": verdict.state} | dict(changes or {}), ensure_ascii=False)
+        note = Note(actor=actor, reason=verdict.reason[: checks.MOST_REASON_CHARS])
+        records = [recorded(verdict), *vetoes(verdict, note), *also]
+        await self._written(name, parsed(Flag, text), text, found, note, fence, records)
+        return True
+
+    async def verdicts(self, name: str = "", limit: int = 0) -> list[Verdict]:
+        """What was decided about a flag, or all for "": newest first, `limit` at most; 0 is the default of `checks`."""
+        prefix = f"{VERDICTS}{checks.checked_name('flag', name)}/" if name else VERDICTS
+        limit = checks.checked_limit(limit)
+        found = [verdict for each in (await self._etcd.list(prefix)).kvs if (verdict := verdict_of(each))]
+        return sorted(found, key=lambda each: each.at_ms, reverse=True)[:limit]
 
     async def delete(self, name: str, *, actor: str = "", reason: str = "") -> None:
         """Take a flag away."""
@@ -108,6 +170,21 @@ class FlagControl:
                     known = (await self._etcd.list(BUNDLES, keys_only=True)).kvs
                     raise NotFound("bundle", variant.bundle, [each.key.removeprefix(BUNDLES) for each in known])
                 parsed(Bundle, found.value)
+
+
+def vetoes(verdict: Verdict, note: Note) -> Iterator[Put]:
+    """Of the models that no slot may take any more, each with its audit."""
+    for service, model in verdict.vetoed.items():
+        yield Put(veto_key(service, model), note.model_dump_json())
+        yield audited("veto", service, model, note)
+
+
+def verdict_of(found: KeyValue) -> Verdict | None:
+    """What was written, if anybody can read it."""
+    try:
+        return parsed(Verdict, found.value)
+    except InvalidInput:
+        return None
 
 
 def layers(flags: dict[str, KeyValue]) -> Iterator[tuple[str, Layer]]:

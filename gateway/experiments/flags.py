@@ -99,8 +99,9 @@ class Flag(Value):
 
     owner: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=2_000)
-    state: Literal["on", "held", "off"] = "on"
-    """Held, the ramp stops where it is; off, everybody gets what everybody gets, at once."""
+    state: Literal["on", "held", "off", "shadow"] = "on"
+    """Held, the ramp stops where it is; off, everybody gets what everybody gets, at once; as a shadow they do too, and the
+    variants' models get a copy of what they would have been told."""
     rule: str = Field(default="", description="who is meant; empty is everybody")
     variants: Mapping[Name, Variant] = Field(min_length=2, max_length=16)
     control: Name

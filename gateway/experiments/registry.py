@@ -7,6 +7,7 @@ said before holds on, and `problems` tells.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,7 @@ from gateway.experiments.flags import Bundle, Flag, Variant, check_apart
 from gateway.experiments.rules import ATTRIBUTES, Attributes, Kind, Known
 from gateway.following import follow
 from services.runtime import desired
-from services.runtime.desired import PREFIX, Value
+from services.runtime.desired import PREFIX, STABLE, Value
 from services.runtime.errors import InvalidInput
 from services.runtime.etcd import Away, Back, Changes, Etcd, Heard, KeyValue, Snapshot
 from talkmesh.conversation.v1 import conversation_pb2
@@ -30,6 +31,13 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=Value)
 Ready = Callable[[str, str], bool]
 """Whether every host of a service serves a slot."""
+Serving = Callable[[str, str], str]
+"""The models that the hosts of a service serve in a slot, with their generations; empty while that is not known."""
+
+
+def unknown(service: str, slot: str) -> str:
+    """What serves where nobody can be asked."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class Assigned:
 
     decisions: tuple[Decision, ...] = ()
     """Of the flags that gave it a variant."""
+    shadows: tuple[Decision, ...] = ()
+    """Of the flags whose variants only get a copy of what the session says and hears."""
     stale: bool = False
     """Whether etcd was away then."""
     left: set[str] = field(default_factory=set)
@@ -61,11 +71,19 @@ class Registry:
     """The flags and bundles of etcd. `follow` keeps them up; everything else answers at once."""
 
     ready: Ready
+    serving: Serving = unknown
+    trouble: Serving = unknown
+    """Why hosts do not serve a slot, in their words."""
     problems: dict[str, str] = field(default_factory=dict)
     """Key → what is wrong with its newest value."""
     stale: bool = False
     _taken_back: set[str] = field(default_factory=set)
     """Flags that are off here, whatever etcd says, until they are written anew."""
+    _revisions: dict[str, int] = field(default_factory=dict)
+    _turned_on: Counter[str] = field(default_factory=Counter)
+    """Times that a flag was on again after it was not."""
+    _served: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What was known last of what serves a slot: a host that is away for a moment changes nothing."""
     _flags: dict[str, Evaluator] = field(default_factory=dict)
     _bundles: dict[str, Bundle] = field(default_factory=dict)
 
@@ -104,6 +122,7 @@ class Registry:
         if prefix == FLAGS:
             self._flags.pop(name, None)
             self._taken_back.discard(name)
+            self._turned_on[name] += 1
         else:
             self._bundles.pop(name, None)
 
@@ -113,7 +132,8 @@ class Registry:
             if prefix == FLAGS:
                 flag = parsed(Flag, kv.value)
                 self._check_layers(name, flag)
-                self._flags[name] = Evaluator(name, flag)
+                self._turned_on[name] += flag.state == "on" and self._is_not_on(name)
+                self._flags[name], self._revisions[name] = Evaluator(name, flag), kv.mod_revision
                 self._taken_back.discard(name)
             else:
                 self._bundles[name] = parsed(Bundle, kv.value)
@@ -122,6 +142,10 @@ class Registry:
             log.warning("%s: %s", kv.key, error)
         else:
             self.problems.pop(kv.key, None)
+
+    def _is_not_on(self, name: str) -> bool:
+        known = self._flags.get(name)
+        return name in self._taken_back or (known is not None and known.flag.state != "on")
 
     def _check_layers(self, name: str, flag: Flag) -> None:
         """Raises InvalidInput for buckets of a layer that another flag has."""
@@ -138,6 +162,56 @@ class Registry:
         evaluator = self._flags.get(name)
         return evaluator.flag if evaluator else None
 
+    def gives(self, name: str) -> bool:
+        """Whether sessions still have what a flag gave to them."""
+        evaluator = self._flags.get(name)
+        return evaluator is not None and evaluator.flag.state != "off" and name not in self._taken_back
+
+    def signature(self, name: str) -> str:
+        """What must stay as it is for the sessions of a flag's arms to be compared with one another.
+
+        Raises KeyError for a flag that there is not.
+        """
+        flag = self._flags[name].flag
+        arms = {arm: sorted(self._slots_of(variant).items()) for arm, variant in flag.variants.items()}
+        slots = {each for variant in arms.values() for each in variant}
+        slots |= {(service, STABLE) for service, _ in slots}
+        served = [(*each, self._last_served(*each)) for each in sorted(slots)]
+        return repr((arms, flag.control, flag.shares, flag.salt, flag.units, self._turned_on[name], served))
+
+    def _last_served(self, service: str, slot: str) -> str:
+        if now := self.serving(service, slot):
+            self._served[service, slot] = now
+        return self._served.get((service, slot), "")
+
+    def shadow(self, assigned: Assigned, service: str) -> tuple[Decision, str] | None:
+        """Who is to get a copy of a stream to a service that a session opens now, and in which slot."""
+        for decision in assigned.shadows:
+            slot = self.variant_slots(decision.flag, decision.variant).get(service)
+            if slot and self._flags[decision.flag].flag.state == "shadow" and self.gives(decision.flag):
+                return decision, slot
+        return None
+
+    def variant_slots(self, name: str, variant: str) -> Mapping[str, str]:
+        """Service → slot of a flag's variant; empty for what there is not."""
+        evaluator = self._flags.get(name)
+        found = evaluator.flag.variants.get(variant) if evaluator else None
+        return self._slots_of(found) if found else {}
+
+    def models(self, name: str, variant: str) -> dict[str, str]:
+        """Service → model that a variant has now, as far as it is known."""
+        slots = self.variant_slots(name, variant).items()
+        return {service: model for service, slot in slots if (model := model_in(self._last_served(service, slot)))}
+
+    def own_models(self, name: str, variant: str) -> dict[str, str]:
+        """Those of them that not everybody has."""
+        found = self.models(name, variant).items()
+        return {each: model for each, model in found if model != model_in(self._last_served(each, STABLE))}
+
+    def revision(self, name: str) -> int:
+        """Where the flag that this gateway goes by was written; 0 for none."""
+        return self._revisions.get(name, 0)
+
     def take_back(self, name: str) -> None:
         """Give nothing of a flag to anybody any more, until it is written anew."""
         self._taken_back.add(name)
@@ -152,14 +226,17 @@ class Registry:
 
     def assign(self, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None) -> Assigned:
         """What a new session gets. `units`: kind → id."""
-        decisions, taken = [], set[str]()
+        decisions, shadows, taken = [], [], set[str]()
         for name in sorted(self._flags):
             decision = self.decide(name, units, attributes, now_s)
+            if self._flags[name].flag.state == "shadow":
+                shadows += [decision] if decision.variant else []
+                continue
             services = self._services(name)
             if decision.variant and not services & taken:
                 taken |= services
                 decisions.append(decision)
-        return Assigned(tuple(decisions), self.stale)
+        return Assigned(tuple(decisions), tuple(shadows), self.stale)
 
     def decide(
         self, name: str, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None
@@ -177,13 +254,8 @@ class Registry:
         """Service → slot for the streams that a session opens now. A flag that was taken back gives nothing any more."""
         found: dict[str, str] = {}
         for decision in assigned.decisions:
-            evaluator = self._flags.get(decision.flag)
-            if evaluator is None or evaluator.flag.state == "off":
-                continue
-            if decision.flag in self._taken_back or decision.flag in assigned.left:
-                continue
-            if variant := evaluator.flag.variants.get(decision.variant):
-                found |= self._slots_of(variant)
+            if self.gives(decision.flag) and decision.flag not in assigned.left:
+                found |= self.variant_slots(decision.flag, decision.variant)
         return found
 
     def _slots_of(self, variant: Variant) -> Mapping[str, str]:
@@ -198,12 +270,16 @@ class Registry:
         """What a variant needs and is not there; empty if nothing."""
         if variant.bundle is not None and variant.bundle not in self._bundles:
             return f"there is no bundle {variant.bundle!r}"
-        missing = [
-            f"slot {slot!r} of {service}"
-            for service, slot in self._slots_of(variant).items()
-            if not self.ready(service, slot)
-        ]
-        return f"{', '.join(missing)} is not served by every host" if missing else ""
+        missing = [slot for slot in self._slots_of(variant).items() if not self.ready(*slot)]
+        names = ", ".join(f"slot {slot!r} of {service}" for service, slot in missing)
+        why = "; ".join(filter(None, (self.trouble(*slot) for slot in missing)))
+        return f"{names} is not served by every host{f' ({why})' if why else ''}" if missing else ""
+
+
+def model_in(serving: str) -> str:
+    """The one model of a `Serving`; empty if the hosts do not agree."""
+    models = {each.rpartition("@")[0] for each in serving.split()}
+    return models.pop() if len(models) == 1 else ""
 
 
 def parsed(model: type[Model], text: str) -> Model:

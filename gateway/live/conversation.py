@@ -507,7 +507,8 @@ class LiveConversation:
                 take.waterfall.mark(stage, at, engine_ms)
             elif stage == "first_audio":
                 take.waterfall.mark("synthesis", at, engine_ms)
-        begun = self._stage.begun_at
+        begun, gap = self._stage.begun_at, self._stage.playout.longest_gap
+        take.waterfall.gap_ms = 1000 * gap / self._wishes.clock.rate_hz
         return conversation_pb2.TurnDone(
             outcome=conversation_pb2.Outcome.ValueType(outcome.value),
             user_text=take.user_text,

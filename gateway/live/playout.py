@@ -53,6 +53,9 @@ class Playout:
         """Whether any of the reply was released."""
         self.dry = 0
         """How often a reply had to wait for its audio."""
+        self.longest_gap = 0
+        """Samples for which the reply had to wait for its audio at most."""
+        self._dry_at: int | None = None
         self._shown = 0
         self._heard = 0
         self._tail = b""
@@ -80,8 +83,8 @@ class Playout:
     def load(self, script: Script) -> None:
         """A reply that is to be played as soon as it can."""
         self.script, self.state = script, State.WAITING
-        self.at = self._shown = self._heard = 0
-        self.began = False
+        self.at = self._shown = self._heard = self.longest_gap = 0
+        self.began, self._dry_at = False, None
 
     def unload(self) -> None:
         """There is no reply any more."""
@@ -102,6 +105,8 @@ class Playout:
             self.at = self._first_at = self._first(self.script)
         self.base = start - self.at
         self._rises = self.began
+        if self._dry_at is not None:
+            self.longest_gap, self._dry_at = max(self.longest_gap, start - self._dry_at), None
         self._shown = 0
         self._heard = self.at
         self.state = State.PLAYING
@@ -113,6 +118,7 @@ class Playout:
             self.at = max(self.at, min(start - self.base, self.script.made))
             cut = self.script.audio(self.at, self.at + self._clock.samples(FADE_MS))
             self._tail = faded(cut, 1, 0) if self.began else b""
+        self._dry_at = None
         self.state = State.HELD
 
     def resume(self) -> None:
@@ -156,6 +162,7 @@ class Playout:
         missing = BYTES * samples - BYTES * before - len(data)
         if missing and not self.script.complete:
             self.dry += 1
+            self._dry_at = start + samples - missing // BYTES
             self.state = State.WAITING
         return Piece(bytes(BYTES * before) + data + bytes(missing), True)
 

@@ -1,12 +1,12 @@
 """The live sessions of this gateway, and who is attached to them."""
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.experiments.sessions import given
 from gateway.host import Health
@@ -125,10 +125,11 @@ class LiveSessions:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
                 self._admit(wishes)
-                seats = self._mesh.seats(session.hosts, given(session, config.who, self._mesh.experiments))
+                assigned = given(session, config.who, self._mesh.experiments)
                 self._observer.opened(session, config.who)
+                seats = self._mesh.seats(session.hosts, assigned, partial(self._observer.lost, session))
                 async with live(seats, wishes, session, self._metrics) as made:
-                    made.conversation.done = functools.partial(self._observer.ended, session)
+                    made.conversation.done = partial(self._observer.ended, session)
                     with self._counted(made):
                         grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
                         running = self._running[session.id] = Running(made, grace_ms / 1000)

@@ -14,6 +14,8 @@ from gateway.sessions import Session
 from talkmesh.conversation.v1 import conversation_pb2
 
 Put = Callable[[Record], None]
+NOT_BEGUN = "not_begun"
+"""Outcome of what failed a session before any turn: told as turn 0, of which there is one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Observer:
                 outcome=outcome,
                 first_audio_ms=times.get("first_audio_ms"),
                 first_video_ms=times.get("first_video_ms"),
+                gap_ms=times.get("gap_ms"),
                 models=" ".join(dict.fromkeys(f"{each.service}={each.model}" for each in done.models)),
                 given=given_to(session),
                 user_text=done.user_text if self._keeping.texts else None,
@@ -92,6 +95,11 @@ class Observer:
         self._keeping.put(Turn(session.id, turn_id, now_ms(), outcome, given=given_to(session)))
         if not abandoned:
             self._guard.ended(session, failed=True)
+
+    def lost(self, session: Session) -> None:
+        """What a session was given did not even begin, and it has what everybody has instead."""
+        self._keeping.put(Turn(session.id, f"{session.id[:8]}-0", now_ms(), NOT_BEGUN, given=given_to(session)))
+        self._guard.ended(session, failed=True)
 
     def _unit(self, decision: Decision, units: Mapping[str, str]) -> str:
         unit = units.get(decision.unit_kind, "")
@@ -114,7 +122,9 @@ def times_of(done: conversation_pb2.TurnDone) -> dict[str, float]:
     """Metric → ms, of what the turn came to."""
     waterfall = done.waterfall
     found = {"first_audio_ms": waterfall.first_audio_ms, "first_video_ms": waterfall.first_video_ms}
-    return {name: value for name, value in found.items() if value > 0}
+    known = {name: value for name, value in found.items() if value > 0}
+    # Where something was heard, that it had no gap is known too.
+    return known | ({"gap_ms": waterfall.longest_gap_ms} if waterfall.first_audio_ms > 0 else {})
 
 
 def now_ms() -> int:

@@ -5,12 +5,15 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, case, func, select
 
 from gateway.experiments.assignment import Reason
+from gateway.outcomes.observer import NOT_BEGUN
 from gateway.outcomes.results import TIMES, SessionOutcome
 from gateway.outcomes.store import Store
 from gateway.outcomes.tables import AssignmentRow, ExposureRow, FeedbackRow, TurnRow
 
 TURNS = ("completed", "interrupted", "failed")
 """Outcomes of what counts as a turn: not what nobody said, what went on, or whose client left."""
+
+FAILURES = ("failed", NOT_BEGUN)
 
 
 async def sessions_of(store: Store, flag: str, arms: str) -> list[SessionOutcome]:
@@ -28,8 +31,8 @@ def summed(flag: str, arms: str) -> Select[Any]:
         exposure.variant,
         exposure.unit,
         exposure.at_ms,
-        func.count(turn.turn).label("turns"),
-        func.max(case((and_(of_arm, turn.outcome == "failed"), 1), else_=0)).label("failed"),
+        func.count(turn.turn).filter(turn.outcome.in_(TURNS)).label("turns"),
+        func.max(case((and_(of_arm, turn.outcome.in_(FAILURES)), 1), else_=0)).label("failed"),
         func.avg(case((of_arm, case((turn.interrupted, 1.0), else_=0.0)))).label("interrupted"),
         *(func.avg(case((of_arm, getattr(turn, metric)))).label(metric) for metric in TIMES),
     ]
@@ -41,7 +44,7 @@ def summed(flag: str, arms: str) -> Select[Any]:
     )
     return (
         select(*columns)
-        .outerjoin(turn, and_(turn.session == exposure.session, turn.outcome.in_(TURNS)))
+        .outerjoin(turn, and_(turn.session == exposure.session, turn.outcome.in_({*TURNS, *FAILURES})))
         .outerjoin(given, same)
         .where(exposure.flag == flag, exposure.arms == arms, exposure.reason == Reason.SPLIT.value)
         .group_by(exposure.session, exposure.flag, exposure.variant, exposure.unit, exposure.at_ms)

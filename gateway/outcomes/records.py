@@ -44,7 +44,7 @@ class Turn:
     turn: str
     at_ms: int
     outcome: str
-    """"completed", "interrupted", "nothing_heard", "continued", "failed" or "abandoned"."""
+    """"completed", "interrupted", "nothing_heard", "continued", "failed", "abandoned" or "not_begun"."""
     first_audio_ms: float | None = None
     first_video_ms: float | None = None
     gap_ms: float | None = None

@@ -54,7 +54,7 @@ class Arm:
     sessions: int = 0
     turns: int = 0
     spoken: int = 0
-    """Sessions with a turn."""
+    """Sessions with a turn, or that failed before one."""
     failed: int = 0
     """Of them, with one that failed."""
     values: dict[str, list[float]] = field(default_factory=lambda: {metric: [] for metric in MEANS})
@@ -62,7 +62,7 @@ class Arm:
     def add(self, session: SessionOutcome) -> None:
         self.sessions += 1
         self.turns += session.turns
-        self.spoken += session.turns > 0
+        self.spoken += session.turns > 0 or session.failed
         self.failed += session.failed
         for metric, value in session.values.items():
             self.values[metric].append(value)

@@ -1,6 +1,7 @@
 """Results as the API tells them."""
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.experiments.flags import Flag
@@ -11,6 +12,10 @@ from services.runtime.errors import InvalidInput, NotFound, Refused
 from talkmesh.admin.v1 import admin_pb2
 
 ALPHA, LEAST_ALPHA, MOST_ALPHA = 0.05, 1e-6, 0.5
+
+
+Ask = Callable[[str, float], Awaitable[Results]]
+"""Results of a flag, by its name and an alpha. Raises DomainError."""
 
 
 class Kept(Protocol):

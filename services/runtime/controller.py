@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from services.runtime import memory
 from services.runtime.bell import Bell
-from services.runtime.desired import STABLE, SlotWish
+from services.runtime.desired import CRASH_LOOP, STABLE, SlotWish
 from services.runtime.engine import ModelSpec, Service
 from services.runtime.errors import DomainError, LoadFailed, NotFound, Refused
 from services.runtime.interface import Interface
@@ -431,7 +431,7 @@ class Controller:
         for name in list(resident.slots):
             slot = self.slots[name]
             if slot.serving and slot.serving.resident is resident and slot.before:
-                self._revert(slot, slot.serving, f"crash loop: {resident.last_error}")
+                self._revert(slot, slot.serving, f"{CRASH_LOOP}: {resident.last_error}")
 
     def _revert(self, slot: Slot, bad: Serving, reason: str) -> None:
         """Go back to what served before, now; and tell whoever can make that the desired state."""

@@ -27,6 +27,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 KINDS = ("budgets", "evictions", "models", "slots", "vetoes")
 """Of the keys that tell hosts what is wanted of them."""
 Cause = Literal["human", "guardrail", "crash loop"]
+CRASH_LOOP: Cause = "crash loop"
 
 
 class Value(BaseModel):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from services.runtime.controller import Reverted
 from services.runtime.desired import (
+    CRASH_LOOP,
     HistoryEntry,
     SlotWish,
     generation_of,
@@ -126,7 +127,7 @@ class Recorder:
         if current is None or generation_of(current.create_revision, current.version) != bad.generation:
             return
         wish = reverted.good.model_copy(
-            update={"actor": f"host {self._who}", "reason": reverted.reason, "cause": "crash loop"}
+            update={"actor": f"host {self._who}", "reason": reverted.reason, "cause": CRASH_LOOP}
         )
         entry = HistoryEntry(
             wish=wish,

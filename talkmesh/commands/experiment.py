@@ -3,8 +3,11 @@
 import argparse
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from google.protobuf import json_format
 
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.client import User
@@ -33,11 +36,18 @@ def add(commands: Commands) -> None:
     for verb, state, what in (
         ("on", "on", "have it enrol users"),
         ("hold", "held", "stop its ramp where it is"),
+        ("shadow", "shadow", "give its variants a copy of what is said, unseen and measured"),
         ("stop", "off", "take it back: everybody gets what everybody gets, at once"),
     ):
         named(verbs, verb, what, become).set_defaults(state=state)
     named(verbs, "remove", "take it back, and forget it", remove)
     made = command(verbs, "status", "the experiments, and what keeps them from enrolling anybody", status)
+    takes_json(made)
+    made = named(verbs, "promote", "make a variant what everybody gets, and end the experiment", promote)
+    made.add_argument("variant", help="the winner")
+    made = command(verbs, "verdicts", "what was decided, and the numbers that caused it", verdicts)
+    made.add_argument("flag", nargs="?", default="", help="only of this experiment")
+    made.add_argument("--limit", type=int, default=0, help="so many at most (20)")
     takes_json(made)
     results.add(verbs)
     made = command(verbs, "explain", "who would get what, and why", explain)
@@ -118,6 +128,30 @@ async def remove(options: argparse.Namespace) -> int:
     return said(options.flag, "removed")
 
 
+async def promote(options: argparse.Namespace) -> int:
+    async with Admin(options.address, options.actor) as admin:
+        changes = await admin.promote(options.flag, options.variant, reason=options.reason)
+    slots = ", ".join(f"{each.service}/{each.slot} wants {each.model}" for each in changes)
+    return said(options.flag, f"off; {slots or 'everybody gets what everybody got'}")
+
+
+async def verdicts(options: argparse.Namespace) -> int:
+    async with Admin(options.address) as admin:
+        found = await admin.verdicts(options.flag, options.limit)
+    if options.json:
+        Terminal().say(
+            json.dumps([json_format.MessageToDict(each, preserving_proto_field_name=True) for each in found])
+        )
+    else:
+        rows = [(time_of(each.at_ms), each.flag, each.action, cell(each.state), each.reason) for each in found]
+        Terminal().say(*table(("WHEN", "FLAG", "ACTION", "STATE", "WHY"), rows))
+    return WELL
+
+
+def time_of(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 async def status(options: argparse.Namespace) -> int:
     async with Admin(options.address) as admin:
         flags = await admin.flags()
@@ -189,6 +223,7 @@ def flag_json(flag: admin_pb2.Flag) -> dict[str, Any]:
         "revision": flag.revision,
         "problem": flag.problem,
         "lacks": flag.lacks,
+        "shadows": [json_format.MessageToDict(each, preserving_proto_field_name=True) for each in flag.shadows],
     }
 
 

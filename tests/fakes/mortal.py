@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from gateway.mesh import Place
 from services.runtime import channels
 from services.runtime.errors import Drained, InvalidInput, NotFound
 from services.runtime.statuses import told_as_status
@@ -82,8 +83,14 @@ class World:
     def render(self) -> "render_pb2_grpc.RenderServiceAsyncStub":
         return render_pb2_grpc.RenderServiceStub(self.channels["render"])
 
-    def generation(self, service: str) -> int:
-        return self.fates[service].generation
+    def place(self, service: str) -> Place:
+        return Place(self.fates[service].generation)
+
+    def leave_variants(self) -> bool:
+        return False
+
+    def blame_variants(self) -> None:
+        raise AssertionError("there are none")
 
     def swap(self, *services: str) -> None:
         """New streams get the next model."""

@@ -1,4 +1,4 @@
-"""Gateways as processes that keep what becomes of their sessions: turns, exposures and feedback, and what is read of them."""
+"""Gateway processes that keep what becomes of their sessions: turns, exposures and feedback, and what is read of them."""
 
 import asyncio
 import json
@@ -32,7 +32,6 @@ FLAG: dict[str, Any] = {
     "enrolled": [[0, 1_000_000]],
     "forced": {"tester": "b"},
 }
-TEXT = {"audio": False, "phonemes": False, "video": False}
 
 
 @asynccontextmanager
@@ -63,7 +62,7 @@ async def decides(admin: Admin) -> bool:
 async def ask(client: Client, user: str, text: str = "hello", turns: int = 1) -> tuple[str, list[TurnDone], str]:
     """A session of a user: its id, its turns, and the id of the last one."""
     dones, turn_id = [], ""
-    async with client.session(SessionConfig(user=User(user), **TEXT)) as session:
+    async with client.session(SessionConfig(user=User(user), audio=False, phonemes=False, video=False)) as session:
         for _ in range(turns):
             async for event in session.ask(text):
                 if isinstance(event, TurnDone):

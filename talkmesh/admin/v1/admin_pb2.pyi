@@ -725,6 +725,7 @@ class Flag(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     LACKS_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
     flag: _builtins.str
     json: _builtins.str
     revision: _builtins.int
@@ -732,6 +733,10 @@ class Flag(_message.Message):
     """What is wrong with the value; this gateway goes on with the one before. Empty if nothing is."""
     lacks: _builtins.str
     """What its variants need and is not there; nobody is enrolled meanwhile. Empty if nothing."""
+    @_builtins.property
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowFigures]:
+        """What this gateway has seen of its variants as shadows."""
+
     def __init__(
         self,
         *,
@@ -740,14 +745,95 @@ class Flag(_message.Message):
         revision: _builtins.int = ...,
         problem: _builtins.str = ...,
         lacks: _builtins.str = ...,
+        shadows: _abc.Iterable[Global___ShadowFigures] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "json", b"json", "lacks", b"lacks", "problem", b"problem", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "json", b"json", "lacks", b"lacks", "problem", b"problem", "revision", b"revision", "shadows", b"shadows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Flag: _TypeAlias = Flag  # noqa: Y015
+
+@_typing.final
+class ShadowFigures(_message.Message):
+    """Copies of live streams that a variant got unseen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StreamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    LIVE_MS_FIELD_NUMBER: _builtins.int
+    SHADOW_MS_FIELD_NUMBER: _builtins.int
+    LATER_LOW_MS_FIELD_NUMBER: _builtins.int
+    LATER_HIGH_MS_FIELD_NUMBER: _builtins.int
+    UNLIKE_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    service: _builtins.str
+    pairs: _builtins.int
+    """Pairs whose first answers were timed, and their means: from what was asked first to the first answer."""
+    live_ms: _builtins.float
+    shadow_ms: _builtins.float
+    later_low_ms: _builtins.float
+    """By how much the shadow's come later; both limits hold at all times, each with a chance of 95 %. Absent below two pairs."""
+    later_high_ms: _builtins.float
+    unlike: _builtins.float
+    """How much the answers differ, 0 to 1, in the mean of those pairs that both ended: of texts the share of words that are not
+    alike, of all else by how much one is larger than the other.
+    """
+    @_builtins.property
+    def streams(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How they ended, to how many: "ok", "failed", "left" (with the live stream), "behind" (could not keep up), "too many"."""
+
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        service: _builtins.str = ...,
+        streams: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        pairs: _builtins.int = ...,
+        live_ms: _builtins.float = ...,
+        shadow_ms: _builtins.float = ...,
+        later_low_ms: _builtins.float | None = ...,
+        later_high_ms: _builtins.float | None = ...,
+        unlike: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_later_high_ms", b"_later_high_ms", "_later_low_ms", b"_later_low_ms", "later_high_ms", b"later_high_ms", "later_low_ms", b"later_low_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_later_high_ms", b"_later_high_ms", "_later_low_ms", b"_later_low_ms", "later_high_ms", b"later_high_ms", "later_low_ms", b"later_low_ms", "live_ms", b"live_ms", "pairs", b"pairs", "service", b"service", "shadow_ms", b"shadow_ms", "streams", b"streams", "unlike", b"unlike", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__later_high_ms: _TypeAlias = _typing.Literal["later_high_ms"]  # noqa: Y015
+    _WhichOneofArgType__later_high_ms: _TypeAlias = _typing.Literal["_later_high_ms", b"_later_high_ms"]  # noqa: Y015
+    _WhichOneofReturnType__later_low_ms: _TypeAlias = _typing.Literal["later_low_ms"]  # noqa: Y015
+    _WhichOneofArgType__later_low_ms: _TypeAlias = _typing.Literal["_later_low_ms", b"_later_low_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__later_high_ms) -> _WhichOneofReturnType__later_high_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__later_low_ms) -> _WhichOneofReturnType__later_low_ms | None: ...
+
+Global___ShadowFigures: _TypeAlias = ShadowFigures  # noqa: Y015
 
 @_typing.final
 class DecideRequest(_message.Message):
@@ -826,6 +912,258 @@ class FlagDecision(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FlagDecision: _TypeAlias = FlagDecision  # noqa: Y015
+
+@_typing.final
+class PromoteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    variant: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "flag", b"flag", "reason", b"reason", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteRequest: _TypeAlias = PromoteRequest  # noqa: Y015
+
+@_typing.final
+class PromoteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotChange]:
+        """Of the slots that wanted something else."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___SlotChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteResponse: _TypeAlias = PromoteResponse  # noqa: Y015
+
+@_typing.final
+class ListVerdictsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    """Empty for all."""
+    limit: _builtins.int
+    """0 is 20."""
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVerdictsRequest: _TypeAlias = ListVerdictsRequest  # noqa: Y015
+
+@_typing.final
+class ListVerdictsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]: ...
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[Global___Verdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVerdictsResponse: _TypeAlias = ListVerdictsResponse  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    """One decision about an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NumbersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ModelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class VetoedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    VETOED_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    action: _builtins.str
+    """"hold", "roll back", "veto", "trip", "ramp" or "promote"."""
+    state: _builtins.str
+    """Of the flag since then."""
+    variant: _builtins.str
+    metric: _builtins.str
+    """What was measured; empty where nothing was."""
+    alpha: _builtins.float
+    """The chance of deciding so about equal arms; 0 where no test decided."""
+    reason: _builtins.str
+    gateway: _builtins.str
+    """Who has decided."""
+    at_ms: _builtins.int
+    @_builtins.property
+    def numbers(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """"effect", "low", "high", "log_e" and the like."""
+
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerdictArm]: ...
+    @_builtins.property
+    def models(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Service to model that the variant had."""
+
+    @_builtins.property
+    def vetoed(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Service to model that no slot may take any more."""
+
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        action: _builtins.str = ...,
+        state: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        alpha: _builtins.float = ...,
+        reason: _builtins.str = ...,
+        numbers: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        arms: _abc.Iterable[Global___VerdictArm] | None = ...,
+        models: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        vetoed: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        gateway: _builtins.str = ...,
+        at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "alpha", b"alpha", "arms", b"arms", "at_ms", b"at_ms", "flag", b"flag", "gateway", b"gateway", "metric", b"metric", "models", b"models", "numbers", b"numbers", "reason", b"reason", "state", b"state", "variant", b"variant", "vetoed", b"vetoed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class VerdictArm(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    sessions: _builtins.int
+    failed: _builtins.int
+    """Of them, with a turn that failed."""
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        sessions: _builtins.int = ...,
+        failed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "sessions", b"sessions", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerdictArm: _TypeAlias = VerdictArm  # noqa: Y015
 
 @_typing.final
 class GetResultsRequest(_message.Message):

@@ -97,6 +97,16 @@ class AdminServiceStub:
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.FromString,
                 _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/Promote',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteResponse.FromString,
+                _registered_method=True)
+        self.ListVerdicts = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/ListVerdicts',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.FromString,
+                _registered_method=True)
         self.GetResults = channel.unary_unary(
                 '/talkmesh.admin.v1.AdminService/GetResults',
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.SerializeToString,
@@ -195,6 +205,21 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Promote(self, request, context):
+        """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+        transaction. FAILED_PRECONDITION when it is not served now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVerdicts(self, request, context):
+        """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetResults(self, request, context):
         """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
         the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
@@ -266,6 +291,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.FromString,
                     response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteResponse.SerializeToString,
+            ),
+            'ListVerdicts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVerdicts,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.SerializeToString,
             ),
             'GetResults': grpc.unary_unary_rpc_method_handler(
                     servicer.GetResults,
@@ -600,6 +635,60 @@ class AdminService:
             '/talkmesh.admin.v1.AdminService/Decide',
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideRequest.SerializeToString,
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/Promote',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.PromoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVerdicts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/ListVerdicts',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.FromString,
             options,
             channel_credentials,
             insecure,

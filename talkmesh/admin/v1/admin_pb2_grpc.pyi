@@ -62,6 +62,12 @@ class AdminServiceStub:
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    Promote: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]
+    """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+    transaction. FAILED_PRECONDITION when it is not served now.
+    """
+    ListVerdicts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]
+    """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
     GetResults: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]
     """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
@@ -102,6 +108,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The experiments, and what keeps them from enrolling anybody."""
     Decide: _aio.UnaryUnaryMultiCallable[_admin_pb2.DecideRequest, _admin_pb2.DecideResponse]  # type: ignore[assignment]
     """Who would get what, and why. Nothing is opened, and nobody is counted."""
+    Promote: _aio.UnaryUnaryMultiCallable[_admin_pb2.PromoteRequest, _admin_pb2.PromoteResponse]  # type: ignore[assignment]
+    """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+    transaction. FAILED_PRECONDITION when it is not served now.
+    """
+    ListVerdicts: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]  # type: ignore[assignment]
+    """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
     GetResults: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]  # type: ignore[assignment]
     """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
@@ -211,6 +223,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DecideResponse, _abc.Awaitable[_admin_pb2.DecideResponse]]:
         """Who would get what, and why. Nothing is opened, and nobody is counted."""
+
+    @_abc_1.abstractmethod
+    def Promote(
+        self,
+        request: _admin_pb2.PromoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PromoteResponse, _abc.Awaitable[_admin_pb2.PromoteResponse]]:
+        """Make a variant what everybody gets: the models of its slots become those of "stable" and the flag goes off, in one
+        transaction. FAILED_PRECONDITION when it is not served now.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVerdicts(
+        self,
+        request: _admin_pb2.ListVerdictsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListVerdictsResponse, _abc.Awaitable[_admin_pb2.ListVerdictsResponse]]:
+        """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
 
     @_abc_1.abstractmethod
     def GetResults(

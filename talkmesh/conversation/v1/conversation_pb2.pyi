@@ -893,11 +893,14 @@ class Waterfall(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     FIRST_AUDIO_MS_FIELD_NUMBER: _builtins.int
     FIRST_VIDEO_MS_FIELD_NUMBER: _builtins.int
+    LONGEST_GAP_MS_FIELD_NUMBER: _builtins.int
     first_audio_ms: _builtins.float
     """From the end of the turn (in live calls: from the arrival of the last voiced sample) to the first audio, and to the first
     picture of the talking face, as they left the gateway.
     """
     first_video_ms: _builtins.float
+    longest_gap_ms: _builtins.float
+    """The longest time for which the reply's next sound was due and not there; 0 if it never was late."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]: ...
     def __init__(
@@ -906,10 +909,11 @@ class Waterfall(_message.Message):
         stages: _abc.Iterable[Global___Stage] | None = ...,
         first_audio_ms: _builtins.float = ...,
         first_video_ms: _builtins.float = ...,
+        longest_gap_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_audio_ms", b"first_audio_ms", "first_video_ms", b"first_video_ms", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_audio_ms", b"first_audio_ms", "first_video_ms", b"first_video_ms", "longest_gap_ms", b"longest_gap_ms", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,11 +5,12 @@ import json
 import random
 from typing import Any
 
-from gateway.experiments.control import Written
-from gateway.experiments.guard import Guard, share_of
+from gateway.experiments.guard import Guard
 from gateway.experiments.registry import FLAGS, Assigned, Registry
+from gateway.experiments.trial import share_of
+from gateway.experiments.verdicts import Verdict
 from gateway.sessions import Session
-from services.runtime.errors import Outrun, Unavailable
+from services.runtime.errors import Unavailable
 from services.runtime.etcd import Changes, Event, KeyValue
 
 EVERYBODY = [[0, 1_000_000]]
@@ -25,15 +26,16 @@ class Control:
     """A FlagControl that writes into a Mesh."""
 
     def __init__(self, mesh: "Mesh") -> None:
-        self.put = mesh.put
-        self.written = mesh.flags
+        self.decided = mesh.decided
 
 
 class Mesh:
     """Sessions, a registry that follows what is written, and a control plane that may be slow to be reached."""
 
     def __init__(self, **fields: Any) -> None:
-        self.registry = Registry(lambda service, slot: True)
+        self.served = {"stable": "heart@1", "candidate": "joe@2"}
+        self.registry = Registry(lambda service, slot: True, lambda service, slot: self.served[slot])
+        self.verdicts: list[Verdict] = []
         self.written: list[tuple[dict[str, Any], str, str]] = []
         self.troubles: list[Exception] = []
         self.revision = 0
@@ -54,17 +56,14 @@ class Mesh:
 
     # As FlagControl.
 
-    async def flags(self) -> list[Written]:
+    async def decided(self, verdict: Verdict, *, actor: str) -> bool:
         if self.troubles:
             raise self.troubles.pop()
-        return [Written("voice", self.text, self.revision, "", "")]
-
-    async def put(self, name: str, text: str, expected: int | None = None, *, actor: str = "", reason: str = "") -> int:
-        if expected != self.revision:
-            raise Outrun("somebody else was first")
-        self.written.append((json.loads(text), actor, reason))
-        self.write(json.loads(text))
-        return self.revision
+        value = json.loads(self.text) | {"state": verdict.state}
+        self.verdicts.append(verdict)
+        self.written.append((value, actor, verdict.reason))
+        self.write(value)
+        return True
 
     def session(self) -> Session:
         self.sessions += 1
@@ -177,3 +176,118 @@ def guarded_flag(arms: dict[str, Any]) -> Any:
     text = json.dumps(VOICE | {"variants": variants, "arms": arms})
     registry.take(FLAGS, Changes(1, (Event(KeyValue(f"{FLAGS}voice", text, mod_revision=1)),)))
     return registry.flag("voice")
+
+
+def talk_at(mesh: Mesh, chance: random.Random, means: dict[str, float], most: int) -> int:
+    """New sessions with a turn each, whose first audio comes around a mean; how many there were until it was not on."""
+    for number in range(most):
+        session = mesh.session()
+        flag = mesh.registry.flag("voice")
+        if not mesh.variant(session) or flag is None or flag.state != "on" or mesh.verdicts:
+            return number
+        mesh.guard.ended(session, False, {"first_audio_ms": chance.gauss(means[mesh.variant(session)], 100)})
+    return most
+
+
+def rail(**fields: Any) -> list[dict[str, Any]]:
+    return [{"metric": "first_audio_ms", "alpha": 0.05, "action": "roll back"} | fields]
+
+
+async def slow_until(mesh: Mesh, means: dict[str, float], most: int = 3_000) -> int:
+    count = 0
+    chance = random.Random(6)
+    while count < most and not mesh.verdicts:
+        count += talk_at(mesh, chance, means, 50)
+        await mesh.settle()
+    return count
+
+
+async def test_a_variant_that_is_slower_is_taken_back_with_the_interval() -> None:
+    mesh = Mesh(guardrails=rail())
+    assert await slow_until(mesh, {"heart": 500, "joe": 600}) < 600
+    (verdict,) = mesh.verdicts
+    assert (verdict.action, verdict.state, verdict.variant, verdict.metric) == (
+        "roll back",
+        "off",
+        "joe",
+        "first_audio_ms",
+    )
+    assert verdict.numbers["low"] > 0
+    assert 50 < verdict.numbers["effect"] < 150
+    assert verdict.models == {"tts": "joe"}
+
+
+async def test_slower_by_less_than_the_margin_is_no_harm() -> None:
+    mesh = Mesh(guardrails=rail(margin=200))
+    assert await slow_until(mesh, {"heart": 500, "joe": 600}, 2_000) == 2_000
+    mesh = Mesh(guardrails=rail(percentile=95, margin=30))
+    assert await slow_until(mesh, {"heart": 500, "joe": 650}) < 3_000
+    assert "p95 of first_audio_ms" in mesh.verdicts[0].reason
+
+
+async def test_failures_have_a_margin_too() -> None:
+    mesh = Mesh(guardrails=[{"metric": "turn_failed", "alpha": 0.05, "action": "hold", "margin": 0.3}])
+    talk(mesh, random.Random(3), {"heart": 0.01, "joe": 0.25}, 1_500)
+    await mesh.settle()
+    assert not mesh.verdicts
+    talk(mesh, random.Random(3), {"heart": 0.01, "joe": 0.6}, 3_000)
+    await mesh.settle()
+    assert mesh.verdicts[0].state == "held"
+
+
+async def test_a_veto_names_the_model_that_only_the_variant_had() -> None:
+    mesh = Mesh(guardrails=[{"metric": "turn_failed", "alpha": 0.001, "action": "veto"}])
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    await mesh.settle()
+    assert mesh.verdicts[0].vetoed == {"tts": "joe"}
+    mesh = Mesh(guardrails=[{"metric": "turn_failed", "alpha": 0.001, "action": "veto"}])
+    mesh.served["candidate"] = "heart@9"
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    await mesh.settle()
+    assert mesh.verdicts[0].vetoed == {}, "what everybody has is not vetoed"
+
+
+async def test_another_model_in_the_slot_is_judged_anew() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 12)
+    before = mesh.guard.trial("voice")
+    mesh.served["candidate"] = ""
+    talk(mesh, random.Random(2), {"heart": 0.0, "joe": 0.0}, 2)
+    assert mesh.guard.trial("voice") is before, "a host that is away for a moment changes nothing"
+    mesh.served["candidate"] = "ann@3"
+    talk(mesh, random.Random(2), {"heart": 0.0, "joe": 0.0}, 2)
+    trial = mesh.guard.trial("voice")
+    assert trial is not before
+    assert trial and sum(arm.sessions for arm in trial.arms.values()) == 2
+
+
+async def test_who_turns_it_on_again_begins_anew() -> None:
+    mesh = Mesh()
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200)
+    await mesh.settle()
+    mesh.write(VOICE)
+    assert 10 <= talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 200) <= 16
+    await mesh.settle()
+    assert [verdict.state for verdict in mesh.verdicts].count("off") == 2
+
+
+async def test_sessions_that_do_not_come_in_their_shares_hold_the_ramp() -> None:
+    mesh, lost = Mesh(), random.Random(7)
+    for _ in range(3_000):
+        session = mesh.session()
+        if mesh.variant(session) == "joe" and lost.random() < 0.3:
+            continue  # never comes to the end of a turn
+        mesh.guard.ended(session, False)
+        await mesh.settle()
+        if mesh.verdicts:
+            break
+    (verdict,) = mesh.verdicts
+    assert (verdict.action, verdict.state, verdict.metric) == ("hold", "held", "sample_ratio")
+    assert verdict.numbers["share_joe"] == 0.5
+
+
+async def test_testers_are_not_counted() -> None:
+    mesh = Mesh(forced={f"session-{number}": "joe" for number in range(1, 100)})
+    talk(mesh, random.Random(1), {"heart": 0.0, "joe": 1.0}, 99)
+    assert mesh.guard.trial("voice") is None
+    assert not mesh.tasks

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from gateway.continuing import Backlog, continued, only_drained, unknown_voice
-from gateway.mesh import ServiceFailed
+from gateway.mesh import Place, ServiceFailed
 from services.runtime.errors import DomainError, Drained, NotFound, Unavailable
 from services.runtime.statuses import status_of
 from talkmesh.model.v1 import model_pb2
@@ -149,6 +149,7 @@ class Swapped:
 
     def __init__(self) -> None:
         self.newest = 1
+        self.slot = "stable"
         self.may_open = asyncio.Event()
         self.may_open.set()
         self.refuses: DomainError | None = None
@@ -167,7 +168,12 @@ class Swapped:
         self.streams.append(stream)
         self.open += 1
         try:
-            yield stream, tts_pb2.SynthesisStarted(model=model_pb2.ServingModel(slot_generation=stream.generation))
+            yield (
+                stream,
+                tts_pb2.SynthesisStarted(
+                    model=model_pb2.ServingModel(slot=self.slot, slot_generation=stream.generation)
+                ),
+            )
         finally:
             self.open -= 1
 
@@ -205,16 +211,16 @@ async def test_the_next_stream_is_opened_beside_the_one_that_goes_on() -> None:
         assert await service.answer(1) == (1, 1)
         service.newest = 2
         service.may_open.clear()
-        stream.move(2)
+        stream.move(Place(2))
         await settle()
-        stream.move(2)
+        stream.move(Place(2))
         assert await service.answer(2) == (1, 2), "it goes on while the next one takes its time"
         service.may_open.set()
         await settle()
         assert service.open == 2
-        stream.prepare(2)
+        stream.prepare(Place(2))
         assert await service.answer(3) == (1, 3), "prepared is not moved"
-        stream.move(2)
+        stream.move(Place(2))
         assert await service.answer(4) == (2, 4)
         assert (service.begun, service.open, len(service.streams)) == ([1, 2], 1, 2)
     assert service.open == 0
@@ -225,10 +231,10 @@ async def test_a_stream_that_was_opened_ahead_and_has_ended_is_not_used() -> Non
     async with following(service) as stream:
         assert await service.answer(1) == (1, 1)
         service.newest = 2
-        stream.prepare(2)
+        stream.prepare(Place(2))
         await settle()
         service.streams[-1].over = True
-        stream.move(2)
+        stream.move(Place(2))
         assert await service.answer(2) == (2, 2)
         assert len(service.streams) == 3
 
@@ -238,10 +244,10 @@ async def test_only_the_newest_is_kept_ready() -> None:
     async with following(service) as stream:
         assert await service.answer(1) == (1, 1)
         for service.newest in (2, 3):
-            stream.prepare(service.newest)
+            stream.prepare(Place(service.newest))
             await settle()
         assert service.open == 2
-        stream.move(3)
+        stream.move(Place(3))
         assert await service.answer(2) == (3, 2)
         assert service.begun == [1, 3]
 
@@ -251,9 +257,24 @@ async def test_what_cannot_be_opened_ahead_is_opened_when_it_is_needed() -> None
     async with following(service) as stream:
         assert await service.answer(1) == (1, 1)
         service.newest, service.refuses = 2, Unavailable("not yet")
-        stream.prepare(2)
+        stream.prepare(Place(2))
         await settle()
         service.refuses = None
-        stream.move(2)
+        stream.move(Place(2))
         assert await service.answer(2) == (2, 2)
     assert service.open == 0
+
+
+async def test_a_session_that_has_lost_its_slot_goes_on_in_the_other_whatever_its_generation() -> None:
+    service = Swapped()
+    service.newest, service.slot = 7, "candidate"
+    async with following(service) as stream:
+        assert await service.answer(1) == (7, 1)
+        stream.move(Place(7, "candidate"))
+        stream.move(Place(0, "stable"))
+        assert await service.answer(2) == (7, 2), "nothing is known of the other"
+        service.newest, service.slot = 3, "stable"
+        stream.move(Place(3, "stable"))
+        await settle()
+        stream.move(Place(3, "stable"))
+        assert await service.answer(3) == (3, 3)

@@ -91,15 +91,15 @@ async def test_a_session_moves_when_its_host_does_not_serve_and_then_stays_there
 async def test_the_generation_is_that_of_the_sessions_own_host() -> None:
     async with two_hosts() as (mesh, one, two):
         seats = mesh.seats({})
-        assert seats.generation("llm") == 0
+        assert seats.place("llm").generation == 0
         name = await serving(seats)
         mine, other = (one, two) if name == "one" else (two, one)
         mine.models.swap(5)
         other.models.swap(9)
-        await until(lambda: asyncio.sleep(0, seats.generation("llm") == 5), WITHIN_S)
+        await until(lambda: asyncio.sleep(0, seats.place("llm").generation == 5), WITHIN_S)
         await until(lambda: asyncio.sleep(0, {h.generation for h in mesh.services["llm"].hosts} == {5, 9}), WITHIN_S)
-        assert seats.generation("llm") == 5
-        assert seats.generation("tts") == 0
+        assert seats.place("llm").generation == 5
+        assert seats.place("tts").generation == 0
 
 
 async def test_a_service_without_hosts_fails_like_one_that_is_away() -> None:

@@ -8,6 +8,7 @@ from gateway import turn
 from gateway.clock import Clock
 from gateway.emotion import Expression, express
 from gateway.turn import Outcome, Span, State, Turn
+from gateway.waterfall import Waterfall
 
 RATE = 24000
 FRAME = 960
@@ -238,3 +239,10 @@ def test_waterfall_tiles_the_interval_to_the_first_picture() -> None:
     by_name = {stage.name: stage for stage in waterfall.stages}
     assert by_name["asr_final"].mesh_ms == pytest.approx(10)
     assert by_name["first_video_frame"].mesh_ms == pytest.approx(15)
+
+
+def test_the_longest_gap_is_what_a_listener_would_wait() -> None:
+    waterfall = Waterfall()
+    for at, duration in ((10.0, 0.5), (10.1, 0.5), (11.2, 0.4), (11.7, 0.1)):
+        waterfall.sound(at, duration)
+    assert waterfall.proto().longest_gap_ms == pytest.approx(200), "all before it was heard at 11.0"

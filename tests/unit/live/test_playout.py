@@ -115,6 +115,7 @@ def test_audio_that_comes_too_late_moves_what_follows_and_loses_nothing() -> Non
     made.add(6 * STEP, ramp(18 * STEP, 6 * STEP + 1))
     assert playout.can_begin()
     playout.begin(9 * STEP)
+    assert playout.longest_gap == 5 * STEP, "from where it ran dry to where it goes on"
     rest = played(playout, 9 * STEP, 20)
     assert rest[2 * FADE :] == ramp(24 * STEP)[2 * 4 * STEP + 2 * FADE :]
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from gateway.outcomes.figures import Figures
 from gateway.outcomes.place import place
-from gateway.outcomes.records import Given
+from gateway.outcomes.records import Given, Record
 from gateway.outcomes.retention import DAY_MS, delete_some, keep_deleting
 from gateway.outcomes.store import Away, Store, Unfit, opened
 from gateway.outcomes.tables import AssignmentRow, FeedbackRow, TurnRow
@@ -31,7 +31,11 @@ def raw(folder: Path) -> sqlite3.Connection:
 
 
 async def test_everything_is_there_once_however_often_it_is_written(store: Store) -> None:
-    records = [exposure(), turn(given=(Given("voice", "heart", "SPLIT"), Given("face", "leo", "SPLIT"))), feedback()]
+    records: list[Record] = [
+        exposure(),
+        turn(given=(Given("voice", "heart", "SPLIT"), Given("face", "leo", "SPLIT"))),
+        feedback(),
+    ]
     for _ in range(3):
         await store.write(records)
     await store.write([*records, turn(of=1, given=()), exposure(variant="joe")])
