@@ -23,7 +23,7 @@ from tests.fakes.hosts import until
 from tests.fakes.small_hosts import Candidate, small_host
 from tests.unit.gateway.test_shadowing import FLAG, WITHIN_S
 
-WISHES = Wishes(conversation_pb2.ConversationConfig(), GatewaySettings())
+WISHES = Wishes(conversation_pb2.ConversationConfig(), GatewaySettings.model_validate({}))
 
 
 class Opening:
