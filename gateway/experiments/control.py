@@ -117,8 +117,9 @@ class FlagControl:
         """What was decided about a flag, or all for "": newest first, `limit` at most; 0 is the default of `checks`."""
         prefix = f"{VERDICTS}{checks.checked_name('flag', name)}/" if name else VERDICTS
         limit = checks.checked_limit(limit)
-        found = [verdict for each in (await self._etcd.list(prefix)).kvs if (verdict := verdict_of(each))]
-        return sorted(found, key=lambda each: each.at_ms, reverse=True)[:limit]
+        # By what came first in etcd: the clocks of gateways may differ.
+        found = sorted((await self._etcd.list(prefix)).kvs, key=lambda each: each.mod_revision, reverse=True)
+        return [verdict for each in found if (verdict := verdict_of(each))][:limit]
 
     async def delete(self, name: str, *, actor: str = "", reason: str = "") -> None:
         """Take a flag away."""

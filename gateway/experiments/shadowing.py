@@ -130,7 +130,9 @@ class Shadows:
             self.done(of, ended, live.answers, shadow)
 
     def done(self, of: "Copying", ended: Ended, live: Answers, shadow: Answers) -> None:
-        """A copy has come to its end."""
+        """A copy has come to its end. Streams that were only opened, to see whether they would, are none."""
+        if ended == "left" and not live.asked_at:
+            return
         key = (of.flag, of.variant, of.service)
         if key not in self.figures or self.figures[key].signature != of.signature:
             self.figures[key] = Figures(of.signature)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -244,6 +245,28 @@ async def test_a_slot_that_its_hosts_took_back_ends_what_compares_it(server: str
 
         await until(is_off)
     assert "went back to ann" in (await verdicts(etcd))[0].reason
+
+
+async def test_gateways_whose_clocks_are_five_minutes_apart(server: str, etcd: Etcd) -> None:
+    await put(etcd, enrolled=[[0, 1_000_000]], ramp=None)
+    async with gateway(server, "early") as early, gateway(server, "late") as late:
+
+        async def know() -> bool:
+            return "voice" in early.registry.names and "voice" in late.registry.names
+
+        await until(know)
+        now = time.time()
+        for number in range(300):
+            one, other = (
+                each.registry.assign({"user": str(number)}, {}, at) for each, at in ((early, now), (late, now + 300))
+            )
+            assert one.decisions == other.decisions
+        now_ms = round(1000 * now)
+        for name, at_ms, state in (("late", now_ms + 300_000, "held"), ("early", now_ms, "off")):
+            verdict = Verdict(flag="voice", action="hold", state=state, reason=name, gateway=name, at_ms=at_ms)
+            assert await FlagControl(etcd, early.registry).decided(verdict, actor="guardrail")
+        told = await FlagControl(etcd, late.registry).verdicts("voice")
+    assert [each.gateway for each in told] == ["early", "late"], "the newest first, whatever the clocks say"
 
 
 @pytest.fixture

@@ -108,6 +108,14 @@ async def test_a_copy_ends_with_a_stream_that_is_left() -> None:
         assert (await ended(mesh)).ended == {"left": 1}
 
 
+async def test_a_stream_that_was_only_tried_is_none() -> None:
+    async with mesh_with(Candidate()) as mesh:
+        async with opened("llm", mesh.seats({}, assigned(mesh)).llm.Generate(), CONFIG):
+            pass
+        await heard(mesh, ["one"], assigned(mesh))
+        assert (await ended(mesh)).ended == {"ok": 1}
+
+
 async def test_there_are_only_so_many_at_a_time() -> None:
     async with mesh_with(Candidate(late_s=0.3)) as mesh:
         given = assigned(mesh)
