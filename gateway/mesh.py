@@ -21,6 +21,7 @@ from gateway.experiments.registry import Assigned, Registry
 from gateway.experiments.shadowing import Copying, Shadows
 from gateway.host import Health, Host
 from gateway.metrics import Metrics
+from gateway.sessions import Session
 from gateway.tap import Copy, Tap
 from services.runtime.desired import STABLE
 from services.runtime.errors import DomainError
@@ -261,6 +262,10 @@ class Mesh:
         `lost` is called when that did not even begin, and the session has what everybody has instead.
         """
         return Seats(self, pins, assigned or Assigned(), lost)
+
+    def seats_of(self, session: Session, assigned: Assigned, lost: Callable[[], None] | None = None) -> Seats:
+        """A session's places, by what experiments have given to it; `lost` as above, by default the guard is told."""
+        return self.seats(session.hosts, assigned, lost or (lambda: self.guard.ended(session, failed=True)))
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
         """How each host of each service does, asked all at once."""

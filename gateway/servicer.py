@@ -122,7 +122,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
 
             audience = Audience(wishes, session, count)
             with counted(self._mesh.metrics, self._observer, session, audience):
-                seats = self._mesh.seats(session.hosts, assigned, partial(self._observer.lost, session))
+                seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
                 await converse(seats, wishes, session, audience, data)
 
     async def GetStatus(

@@ -127,7 +127,7 @@ class LiveSessions:
                 self._admit(wishes)
                 assigned = given(session, config.who, self._mesh.experiments)
                 self._observer.opened(session, config.who)
-                seats = self._mesh.seats(session.hosts, assigned, partial(self._observer.lost, session))
+                seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
                 async with live(seats, wishes, session, self._metrics) as made:
                     made.conversation.done = partial(self._observer.ended, session)
                     with self._counted(made):

@@ -47,7 +47,7 @@ class Observer:
         session.exposed = True
         units, _ = of_user(who, session.id)
         for decision in session.assigned.decisions:
-            if flag := self._experiments.flag(decision.flag):
+            if self._experiments.flag(decision.flag):
                 unit = self._unit(decision, units)
                 self._keeping.put(
                     Exposure(
@@ -56,7 +56,7 @@ class Observer:
                         variant=decision.variant,
                         reason=decision.reason.value,
                         stale=session.assigned.stale,
-                        arms=fingerprint(flag),
+                        arms=fingerprint(self._experiments, decision.flag),
                         unit_kind=decision.unit_kind,
                         unit=unit,
                         at_ms=now_ms(),

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from prometheus_client import CollectorRegistry
 
 from gateway.experiments.flags import Flag
-from gateway.outcomes.arms import fingerprint, shares_of
+from gateway.outcomes.arms import shares_of
 from gateway.outcomes.figures import Figures
 from gateway.outcomes.observer import Keeping
 from gateway.outcomes.options import OutcomesOptions
@@ -46,10 +46,10 @@ class Outcomes:
         except Away as error:
             raise Unavailable(f"the store of outcomes is away: {error}") from None
 
-    async def results(self, name: str, flag: Flag, alpha: float) -> Results:
-        """What became of an experiment with its present arms. Raises Unavailable, and Refused for unknown tables."""
+    async def results(self, name: str, flag: Flag, arms: str, alpha: float) -> Results:
+        """What became of an experiment with these arms. Raises Unavailable, and Refused for unknown tables."""
         try:
-            sessions = await sessions_of(self._store, name, fingerprint(flag))
+            sessions = await sessions_of(self._store, name, arms)
         except Away as error:
             raise Unavailable(f"the store of outcomes is away: {error}") from None
         made = await asyncio.to_thread(results, name, flag.control, shares_of(flag), sessions, alpha)

@@ -7,6 +7,7 @@ from typing import Protocol
 from gateway.experiments.flags import Flag
 from gateway.experiments.registry import Registry
 from gateway.experiments.statistics import Interval
+from gateway.outcomes.arms import fingerprint
 from gateway.outcomes.results import ArmResult, Figure, Ratio, Results
 from services.runtime.errors import InvalidInput, NotFound, Refused
 from talkmesh.admin.v1 import admin_pb2
@@ -21,8 +22,8 @@ Ask = Callable[[str, float], Awaitable[Results]]
 class Kept(Protocol):
     """Outcomes that are kept."""
 
-    async def results(self, name: str, flag: Flag, alpha: float) -> Results:
-        """What became of an experiment. Raises DomainError."""
+    async def results(self, name: str, flag: Flag, arms: str, alpha: float) -> Results:
+        """What became of an experiment with the arms of this fingerprint. Raises DomainError."""
 
 
 async def asked(experiments: Registry, kept: Kept | None, name: str, alpha: float) -> Results:
@@ -34,7 +35,7 @@ async def asked(experiments: Registry, kept: Kept | None, name: str, alpha: floa
     flag = experiments.flag(name)
     if flag is None:
         raise NotFound("flag", name[:100], sorted(experiments.names))
-    return await kept.results(name, flag, alpha or ALPHA)
+    return await kept.results(name, flag, fingerprint(experiments, name), alpha or ALPHA)
 
 
 def told(results: Results) -> admin_pb2.GetResultsResponse:

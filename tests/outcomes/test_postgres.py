@@ -13,7 +13,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.experiments.flags import Flag
-from gateway.outcomes.arms import fingerprint
 from gateway.outcomes.outcomes import Outcomes, keeping
 from gateway.outcomes.records import Given
 from gateway.outcomes.retention import delete_some
@@ -58,15 +57,15 @@ async def test_two_gateways_on_one_database(server: Postgres, tmp_path: Path) ->
     async with gateway(tmp_path / "one", server.url) as one, gateway(tmp_path / "two", server.url) as two:
         for number in range(400):
             of, variant = (one, two)[number // 2 % 2], ("heart", "joe")[number % 2]
-            of.outcomes.put(exposure(number, variant, arms=fingerprint(VOICE)))
+            of.outcomes.put(exposure(number, variant))
             of.outcomes.put(turn(number, variant=variant, first_audio_ms=500.0 if variant == "joe" else 400.0))
             of.outcomes.put(feedback(number))
             # A client whose call goes on at the other gateway.
-            (one, two)[number % 2].outcomes.put(exposure(number, variant, arms=fingerprint(VOICE)))
+            (one, two)[number % 2].outcomes.put(exposure(number, variant))
         await one.brought()
         await two.brought()
         for each in (one, two):
-            found = await each.outcomes.results("voice", VOICE, 0.05)
+            found = await each.outcomes.results("voice", VOICE, "arms", 0.05)
             assert [(arm.variant, arm.sessions, arm.turns) for arm in found.arms] == [
                 ("heart", 200, 200),
                 ("joe", 200, 200),
@@ -145,7 +144,7 @@ async def test_a_server_that_is_not_there_yet(tmp_path: Path) -> None:
             one.outcomes.put(turn(0))
             await until(lambda: one.figure("spooled_total") == 1)
             with pytest.raises(Unavailable, match="the store of outcomes is away"):
-                await one.outcomes.results("voice", VOICE, 0.05)
+                await one.outcomes.results("voice", VOICE, "arms", 0.05)
             await server.start()
             await one.brought()
             assert await server.fetch("SELECT session FROM turns") == [("session-0",)]
@@ -164,7 +163,7 @@ async def test_tables_of_a_newer_version_are_left_alone(
         await until(lambda: one.figure("spooled_total") == 1)
         assert "schema version 2, newer than the 1 of this gateway" in caplog.text
         with pytest.raises(Refused, match="update the gateway"):
-            await one.outcomes.results("voice", VOICE, 0.05)
+            await one.outcomes.results("voice", VOICE, "arms", 0.05)
         assert await server.fetch("SELECT count(*) FROM turns") == [(1,)]
         await connection.execute("UPDATE schema_version SET version = 1")
         await one.brought()
