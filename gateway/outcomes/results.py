@@ -18,6 +18,7 @@ from gateway.outcomes.intervals import mean_interval, rate_difference
 
 TIMES = ("first_audio_ms", "first_video_ms", "gap_ms")
 MEANS = (*TIMES, "turns", "interrupted", "feedback")
+RANGES = {"interrupted": (0.0, 1.0), "feedback": (-1.0, 1.0)}
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 RATIO_ALPHA = 0.001
 """Of the check of shares: whoever is told that nothing can be trusted should not be told so in vain."""
@@ -136,10 +137,22 @@ def figures(arm: Arm, control: Arm | None, alpha: float) -> list[Figure]:
 
 
 def mean(metric: str, arm: Arm, control: Arm | None, alpha: float) -> Figure:
-    moments = arm.moments(metric)
+    moments, other = arm.moments(metric), control.moments(metric) if control else None
+    low, high = RANGES.get(metric, (0.0, math.inf))
+    value = within(mean_interval(moments, alpha), low, high, moments.variance > 0)
+    if control is None or other is None:
+        return Figure(metric, "mean", moments.n, value, None)
     # Each of its limits holds alone.
-    difference = mean_difference(moments, control.moments(metric), alpha / 2) if control else None
-    return Figure(metric, "mean", moments.n, mean_interval(moments, alpha), known(difference, arm, control, metric))
+    difference = mean_difference(moments, other, alpha / 2)
+    difference = within(difference, low - high, high - low, moments.variance > 0 or other.variance > 0)
+    return Figure(metric, "mean", moments.n, value, known(difference, arm, control, metric))
+
+
+def within(interval: Interval, low: float, high: float, varies: bool) -> Interval:
+    """Limits that can be. Values that are all the same tell nothing of those that will not be."""
+    if not varies:
+        return Interval(interval.effect, low, high)
+    return Interval(interval.effect, max(low, interval.low), min(high, interval.high))
 
 
 def quantile(metric: str, name: str, arm: Arm, control: Arm | None, alpha: float) -> Figure:

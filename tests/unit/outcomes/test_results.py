@@ -208,3 +208,19 @@ def test_shares_are_those_of_the_arms() -> None:
     assert sum(shares_of(Flag.model_validate(flag)).values()) == pytest.approx(1)
     found = results("x", "a", {"a": 0.25, "b": 0.75}, [session("b"), session("a"), session("gone")], 0.05)
     assert [(arm.variant, arm.sessions) for arm in found.arms] == [("a", 1), ("b", 1)]
+
+
+def test_values_that_are_all_the_same_do_not_make_certain() -> None:
+    sessions = [
+        session(variant, f"{variant}{n}", interrupted=0.0, turns=1, feedback=1.0)
+        for n in range(50)
+        for variant in HALVES
+    ]
+    found = results("voice", "heart", HALVES, sessions, 0.05)
+    for metric, low, high in (("interrupted", 0.0, 1.0), ("feedback", -1.0, 1.0)):
+        made = figure(found, "joe", metric)
+        assert (made.value.low, made.value.high) == (low, high)
+        assert made.difference and (made.difference.low, made.difference.high) == (low - high, high - low)
+    one = [session("heart", str(n), feedback=(-1.0, 1.0)[n % 7 > 0]) for n in range(40)]
+    made = figure(results("voice", "heart", HALVES, one, 0.05), "heart", "feedback")
+    assert -1 < made.value.low < made.value.effect < made.value.high == 1.0
