@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from services.runtime.errors import InvalidInput
 
@@ -31,7 +31,11 @@ class OutcomesOptions(BaseModel):
 
     @field_validator("outcomes_url")
     @classmethod
-    def _understood(cls, value: str) -> str:
+    def _understood(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("outcomes_folder"):
+            raise ValueError(
+                "is given without outcomes_folder, expected a folder for what waits while the store is away"
+            )
         if value:
             from gateway.outcomes.place import parsed
 

@@ -1,6 +1,7 @@
 """The keeping of outcomes as a whole. Imported only where some are kept: it brings a database's client along."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
@@ -66,6 +67,8 @@ async def keeping(options: OutcomesOptions, registry: CollectorRegistry) -> Asyn
     at = place(options.outcomes_url, folder, secret(options.outcomes_password_file, "outcomes_password_file"))
     key = secret(options.outcomes_user_key_file, "outcomes_user_key_file").encode()
     figures = Figures(registry)
+    with contextlib.suppress(OSError):  # Which the spool tells of.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         spool = stack.enter_context(spooling(folder / "spool", int(options.outcomes_spool_mb * 2**20)))
         store = await stack.enter_async_context(opened(at))

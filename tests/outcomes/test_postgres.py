@@ -224,6 +224,14 @@ async def test_the_password_is_told_to_nobody(
     assert f"postgresql+asyncpg://talkmesh:***@127.0.0.1:{server.port}/outcomes" in told
 
 
+async def test_nobody_else_on_the_machine_can_read_what_is_kept(tmp_path: Path) -> None:
+    async with gateway(tmp_path / "deep" / "outcomes", "") as one:
+        one.outcomes.put(turn(0))
+        await one.brought()
+    assert (tmp_path / "deep" / "outcomes").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "deep" / "outcomes" / "outcomes.db").exists()
+
+
 async def test_text_of_every_kind_goes_in_and_comes_out(server: Postgres, tmp_path: Path) -> None:
     text = "it's 100 %; DROP TABLE turns; -- $1 :x \\ \0 \u2028 世界 🙂"
     async with gateway(tmp_path, server.url) as one:

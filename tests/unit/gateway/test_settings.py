@@ -63,7 +63,7 @@ def test_a_store_of_outcomes_that_cannot_be_is_refused_without_its_password(
     url: str, problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        gateway_settings(["--outcomes-url", url])
+        gateway_settings(["--outcomes-folder", "x", "--outcomes-url", url])
     said = capsys.readouterr().err
     assert f"--outcomes-url: Value error, outcomes_url: {problem}" in said
     assert "; expected postgresql://user@host:5432/database" in said
@@ -79,4 +79,12 @@ def test_the_address_of_the_store_is_not_in_the_help(
     said = capsys.readouterr().out
     assert "hush" not in said
     assert "(default:127.0.0.1:7400)" in "".join(said.split())
-    assert "hush" not in repr(gateway_settings([]))
+    assert "hush" not in repr(gateway_settings(["--outcomes-folder", "x"]))
+
+
+def test_a_store_needs_a_folder_for_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gateway_settings(["--outcomes-url", "postgresql://me:hush@db/outcomes"])
+    said = capsys.readouterr().err
+    assert "--outcomes-url: Value error, is given without outcomes_folder" in said
+    assert "hush" not in said
