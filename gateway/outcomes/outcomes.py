@@ -32,6 +32,7 @@ class Outcomes:
     """Use through `keeping`."""
 
     def __init__(self, store: Store, outbox: Outbox, keeps: Keeping) -> None:
+        """`store` is only read from."""
         self._store = store
         self._outbox = outbox
         self.keeps = keeps
@@ -71,10 +72,12 @@ async def keeping(options: OutcomesOptions, registry: CollectorRegistry) -> Asyn
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         spool = stack.enter_context(spooling(folder / "spool", int(options.outcomes_spool_mb * 2**20)))
+        # Whoever reads has connections of their own: writing does not wait for them.
         store = await stack.enter_async_context(opened(at))
+        read = await stack.enter_async_context(opened(at))
         outbox = await stack.enter_async_context(delivering(store, spool, figures))
         deleting = asyncio.create_task(keep_deleting(store, options.outcomes_days, figures))
         stack.callback(deleting.cancel)
         log.info("outcomes are kept in %s for %g days", told(at), options.outcomes_days)
         keeps = Keeping(outbox.put, options.outcomes_keep_texts, options.outcomes_keep_users, key)
-        yield Outcomes(store, outbox, keeps)
+        yield Outcomes(read, outbox, keeps)

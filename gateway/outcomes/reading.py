@@ -1,5 +1,6 @@
 """Sessions of an experiment as the store sums them up."""
 
+from contextlib import aclosing
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, case, func, select
@@ -18,8 +19,15 @@ FAILURES = ("failed", NOT_BEGUN)
 
 async def sessions_of(store: Store, flag: str, arms: str) -> list[SessionOutcome]:
     """Those that were dealt out by hash among these arms, in the order in which they were opened. Raises as `Store`."""
-    rated = {row.session: row.score for row in await store.read(scores(flag, arms))}
-    return [outcome_of(row, rated.get(row.session)) for row in await store.read(summed(flag, arms))]
+    rated: dict[str, float] = {}
+    found: list[SessionOutcome] = []
+    async with aclosing(store.stream(scores(flag, arms))) as some:
+        async for rows in some:
+            rated |= {row.session: row.score for row in rows}
+    async with aclosing(store.stream(summed(flag, arms))) as some:
+        async for rows in some:
+            found += [outcome_of(row, rated.get(row.session)) for row in rows]
+    return found
 
 
 def summed(flag: str, arms: str) -> Select[Any]:

@@ -108,7 +108,7 @@ class Results:
 def results(
     flag: str, control: str, shares: Mapping[str, float], sessions: Sequence[SessionOutcome], alpha: float
 ) -> Results:
-    """`sessions` in the order in which they were opened. Takes a second for 100,000 of them: not for the loop."""
+    """`sessions` in the order in which they were opened. Takes 0.2 s for 100,000 of them: not for the loop."""
     arms = {variant: Arm() for variant in (control, *sorted(shares.keys() - {control}))}
     for session in sessions:
         if session.variant in arms:

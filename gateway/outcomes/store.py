@@ -1,7 +1,7 @@
 """The database that outcomes are kept in: SQLite or PostgreSQL, by SQLAlchemy."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -69,6 +69,13 @@ class Store:
         async with self._begun() as connection:
             return (await connection.execute(statement)).all()
 
+    async def stream(self, statement: Executable, at_once: int = 200) -> AsyncGenerator[Sequence[Row[Any]], None]:
+        """The rows of a query, some at a time: whoever else is on the loop gets on between them. Close it."""
+        async with self._begun() as connection, connection.stream(statement) as found:
+            async for rows in found.partitions(at_once):
+                yield rows
+                await asyncio.sleep(0)
+
     async def change(self, statement: Executable) -> int:
         """How many rows a statement has changed."""
         async with self._begun() as connection:
@@ -86,11 +93,10 @@ class Store:
         """A transaction on tables of our version."""
         try:
             with translated():
-                async with asyncio.timeout(WITHIN_S), self._engine.begin() as connection:
-                    if not self._prepared:
-                        await self._prepare(connection)
-                    yield connection
-            self._prepared = True
+                async with asyncio.timeout(WITHIN_S):
+                    await self._prepare()
+                    async with self._engine.begin() as connection:
+                        yield connection
         except Away:
             # Whatever it is when it is back.
             self._prepared = False
@@ -101,12 +107,17 @@ class Store:
             return postgresql.insert(table).on_conflict_do_nothing()
         return sqlite.insert(table).on_conflict_do_nothing()
 
-    async def _prepare(self, connection: AsyncConnection) -> None:
+    async def _prepare(self) -> None:
+        """In a transaction of its own: others wait for it."""
+        if self._prepared:
+            return
         try:
-            await prepare(connection)
+            async with self._engine.begin() as connection:
+                await prepare(connection)
         except (DataError, IntegrityError) as error:
             # Another gateway was first: nothing is wrong with any record.
             raise Away(words(error)) from None
+        self._prepared = True
 
 
 def rows_of(records: Iterable[Record]) -> Iterator[tuple[type[Table], list[dict[str, Any]]]]:
@@ -147,7 +158,7 @@ def engine_of(place: URL) -> AsyncEngine:
         place,
         hide_parameters=True,
         pool_size=2,
-        max_overflow=2,
+        max_overflow=0,
         pool_timeout=CONNECT_S,
         pool_recycle=1800,
         connect_args={"timeout": CONNECT_S, "command_timeout": WITHIN_S},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import text
 
 from gateway.experiments.flags import Flag
 from gateway.outcomes.outcomes import Outcomes, keeping
@@ -125,7 +126,7 @@ async def test_a_server_that_hangs_holds_up_nobody_and_is_given_up(
         one.outcomes.put(turn(0))
         await one.brought()
         connection = await server.connect()
-        # Whoever writes waits for this.
+        # Whoever reads or writes waits for this.
         await connection.execute("BEGIN; LOCK TABLE turns IN ACCESS EXCLUSIVE MODE")
         for record in some(20, 1):
             one.outcomes.put(record)
@@ -224,6 +225,28 @@ async def test_the_password_is_told_to_nobody(
     assert f"postgresql+asyncpg://talkmesh:***@127.0.0.1:{server.port}/outcomes" in told
 
 
+async def test_who_reads_does_not_hold_up_who_writes(server: Postgres, tmp_path: Path) -> None:
+    async with gateway(tmp_path, server.url) as one:
+        one.outcomes.put(exposure(0))
+        await one.brought()
+        reading = [asyncio.create_task(one.outcomes._store.read(text("SELECT pg_sleep(3600)"))) for _ in range(20)]
+        try:
+            await until(lambda: asleep(server))
+            for record in some(50):
+                one.outcomes.put(record)
+            await one.brought()
+            assert (one.figure("spooled_total"), one.figure("written_total")) == (0, 51)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def asleep(server: Postgres) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+    return (await server.fetch(query))[0][0] == 2
+
+
 async def test_nobody_else_on_the_machine_can_read_what_is_kept(tmp_path: Path) -> None:
     async with gateway(tmp_path / "deep" / "outcomes", "") as one:
         one.outcomes.put(turn(0))
@@ -233,11 +256,11 @@ async def test_nobody_else_on_the_machine_can_read_what_is_kept(tmp_path: Path) 
 
 
 async def test_text_of_every_kind_goes_in_and_comes_out(server: Postgres, tmp_path: Path) -> None:
-    text = "it's 100 %; DROP TABLE turns; -- $1 :x \\ \0 \u2028 世界 🙂"
+    said = "it's 100 %; DROP TABLE turns; -- $1 :x \\ \0 \u2028 世界 🙂"
     async with gateway(tmp_path, server.url) as one:
-        one.outcomes.put(turn(0, user_text=text, given=(Given(text, text, text),)))
+        one.outcomes.put(turn(0, user_text=said, given=(Given(said, said, said),)))
         await one.brought()
-    assert await server.fetch("SELECT user_text FROM turns") == [(text.replace("\0", ""),)]
+    assert await server.fetch("SELECT user_text FROM turns") == [(said.replace("\0", ""),)]
 
 
 async def test_a_frozen_server(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
