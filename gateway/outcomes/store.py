@@ -161,6 +161,7 @@ def engine_of(place: URL) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=CONNECT_S,
         pool_recycle=1800,
+        pool_pre_ping=True,
         connect_args={"timeout": CONNECT_S, "command_timeout": WITHIN_S},
     )
 
