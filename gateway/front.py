@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+from gateway.admin import Administration
 from gateway.http.app import app_of
 from gateway.http.hosted import Hosted
 from gateway.http.serving import serving
@@ -20,7 +21,13 @@ from gateway.webrtc.settings import WebRtcSettings
 
 @asynccontextmanager
 async def fronted(
-    settings: GatewaySettings, mesh: Mesh, sessions: LiveSessions, hosted: Hosted, outputs: Outputs, ratings: Ratings
+    settings: GatewaySettings,
+    mesh: Mesh,
+    sessions: LiveSessions,
+    hosted: Hosted,
+    outputs: Outputs,
+    ratings: Ratings,
+    admin: Administration,
 ) -> AsyncIterator[int]:
     """Serve HTTP as the settings say; yields the port. Raises PortTaken."""
     webrtc = WebRtcSettings(ice_servers=ice_servers(settings.ice_servers), host=settings.webrtc_host)
@@ -28,5 +35,7 @@ async def fronted(
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(peering(sessions, webrtc))
         offered = Offered(mesh, settings)
-        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, ratings)
+        app = app_of(
+            sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, ratings=ratings, admin=admin
+        )
         yield await stack.enter_async_context(serving(app, settings.http, settings.grace_s))

@@ -8,7 +8,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
+from gateway.admin import Administration
 from gateway.http import feedback_routes, outputs_routes, page_routes, peer_routes, session_routes
+from gateway.http.admin import routes as admin_routes
 from gateway.http.errors import told_as_json
 from gateway.http.guards import Guards
 from gateway.http.hosted import Hosted
@@ -18,7 +20,8 @@ from gateway.outcomes.ratings import Ratings
 from gateway.outputs.outputs import Outputs
 from gateway.webrtc.peers import Peers
 
-EXPOSED = ("Location", "Link", "Retry-After")
+ASKED = ("Content-Type", "Authorization", "If-Match", "If-None-Match")
+EXPOSED = ("Location", "Link", "Retry-After", "ETag")
 
 
 class Fresh(StaticFiles):
@@ -38,7 +41,9 @@ def app_of(
     version: str,
     origins: Sequence[str] = (),
     outputs: Outputs | None = None,
+    *,
     ratings: Ratings | None = None,
+    admin: Administration | None = None,
 ) -> FastAPI:
     """The app. Pages of other `origins` may use it; by default none may."""
     # The pages that show an OpenAPI document come from elsewhere; the document itself is there.
@@ -48,11 +53,16 @@ def app_of(
     app.include_router(session_routes.router_of(sessions, hosted))
     app.include_router(outputs_routes.router_of(sessions, outputs))
     app.include_router(feedback_routes.router_of(ratings))
+    if admin:
+        app.include_router(admin_routes.router_of(admin))
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
     app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")
     if origins:
-        methods, headers = ("GET", "POST", "PATCH", "DELETE"), ("Content-Type",)
+        methods, headers = (
+            ("GET", "POST", "PUT", "PATCH", "DELETE"),
+            ("Content-Type", "Authorization", "If-Match", "If-None-Match"),
+        )
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
