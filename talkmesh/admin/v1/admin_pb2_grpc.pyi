@@ -73,6 +73,8 @@ class AdminServiceStub:
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
     where no outcomes are kept, UNAVAILABLE while the store is away.
     """
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]
+    """Every change, by whom and why, what was before and after: newest first."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -119,6 +121,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
     where no outcomes are kept, UNAVAILABLE while the store is away.
     """
+    ListAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Every change, by whom and why, what was before and after: newest first."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """What operators do. Everything here ends as keys in etcd, which the hosts follow by themselves; each change is recorded with
@@ -252,5 +256,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
         where no outcomes are kept, UNAVAILABLE while the store is away.
         """
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _admin_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAuditResponse, _abc.Awaitable[_admin_pb2.ListAuditResponse]]:
+        """Every change, by whom and why, what was before and after: newest first."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
