@@ -24,6 +24,25 @@ ASKED = ("Content-Type", "Authorization", "If-Match", "If-None-Match")
 EXPOSED = ("Location", "Link", "Retry-After", "ETag")
 
 
+def described(app: FastAPI) -> None:
+    """Have the document say how to get in, and nothing of the 422 that FastAPI would answer with: here it is 400."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = plain()
+            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["bearer"] = {"type": "http", "scheme": "bearer", "description": "a key of talkmesh, or a JWT"}
+            document["security"] = [{"bearer": []}, {}]
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+        assert app.openapi_schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
 class Fresh(StaticFiles):
     """Files that browsers ask after each time: after an update, no old module meets a new one."""
 
@@ -49,6 +68,7 @@ def app_of(
     # The pages that show an OpenAPI document come from elsewhere; the document itself is there.
     app = FastAPI(title="talkmesh", version=version, docs_url=None, redoc_url=None)
     told_as_json(app)
+    described(app)
     app.include_router(page_routes.router_of(offered, peers.settings.ice_servers, version))
     app.include_router(session_routes.router_of(sessions, hosted))
     app.include_router(outputs_routes.router_of(sessions, outputs))

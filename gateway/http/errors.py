@@ -51,6 +51,7 @@ RESPONSES: dict[int | str, dict[str, object]] = {
     400: {"model": ErrorBody, "description": "Something sent is not right; `field` names it"},
     404: {"model": ErrorBody, "description": "Not known, or not any more"},
     409: {"model": ErrorBody, "description": "The state of things does not allow it"},
+    413: {"model": ErrorBody, "description": "More than 65,536 bytes"},
     503: {"model": ErrorBody, "description": "Not now; Retry-After tells when to try again"},
 }
 

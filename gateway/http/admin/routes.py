@@ -37,12 +37,11 @@ Reason = Annotated[models.Text, Query()]
 CHANGED: dict[int | str, dict[str, object]] = {
     412: {"model": ErrorBody, "description": "It does not stand where If-Match says: read it again"}
 }
-LARGE: dict[int | str, dict[str, object]] = {413: {"model": ErrorBody, "description": "More than 65,536 bytes"}}
 
 
 def router_of(admin: Administration) -> APIRouter:
     """All routes below /api/admin."""
-    router = APIRouter(prefix="/api/admin", responses=RESPONSES | LARGE)
+    router = APIRouter(prefix="/api/admin", responses=RESPONSES)
     for part in (models_router(admin), slots_router(admin), flags_router(admin), records_router(admin)):
         router.include_router(part)
     return router
