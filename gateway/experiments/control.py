@@ -157,6 +157,11 @@ class FlagControl:
         return [self._registry.decide(each, units, attributes) for each in names]
 
     @property
+    def registry(self) -> Registry:
+        """What this gateway makes of the flags."""
+        return self._registry
+
+    @property
     def _etcd(self) -> Etcd:
         if self._connected is None:
             raise Refused("this gateway was started without etcd: there are no experiments")

@@ -238,7 +238,7 @@ class Registry:
         """What a new session gets. `units`: kind → id."""
         decisions, shadows, taken = [], [], set[str]()
         for name in sorted(self._flags):
-            decision = self.decide(name, units, attributes, now_s)
+            decision = self._decide(name, units, attributes, now_s)
             if self._flags[name].flag.state == "shadow":
                 shadows += [decision] if decision.variant else []
                 continue
@@ -252,6 +252,15 @@ class Registry:
         self, name: str, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None
     ) -> Decision:
         """One flag's decision. Raises KeyError for one that there is not."""
+        decision = self._decide(name, units, attributes, now_s)
+        if decision.variant and self._flags[name].flag.state == "shadow":
+            why = f"hears what everybody hears; {decision.variant} gets a copy"
+            return Decision(name, "", Reason.DISABLED, decision.unit_kind, why)
+        return decision
+
+    def _decide(
+        self, name: str, units: Mapping[str, str], attributes: Attributes, now_s: float | None = None
+    ) -> Decision:
         evaluator = self._flags[name]
         if name in self._taken_back:
             return Decision(name, "", Reason.DISABLED, why="was taken back by this gateway")

@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
 from gateway.admin import Administration
-from gateway.http import feedback_routes, outputs_routes, page_routes, peer_routes, session_routes
+from gateway.http import feedback_routes, ofrep_routes, outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.admin import routes as admin_routes
 from gateway.http.errors import told_as_json
 from gateway.http.guards import Guards
@@ -75,6 +75,7 @@ def app_of(
     app.include_router(feedback_routes.router_of(ratings))
     if admin:
         app.include_router(admin_routes.router_of(admin))
+        app.include_router(ofrep_routes.router_of(admin.flags.registry))
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
     app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")
