@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+from gateway.access.gate import Gate
 from gateway.http.app import app_of
 from gateway.http.hosted import Hosted
 from gateway.http.serving import serving
@@ -19,7 +20,7 @@ from gateway.webrtc.settings import WebRtcSettings
 
 @asynccontextmanager
 async def fronted(
-    settings: GatewaySettings, mesh: Mesh, sessions: LiveSessions, hosted: Hosted, outputs: Outputs
+    settings: GatewaySettings, mesh: Mesh, sessions: LiveSessions, hosted: Hosted, outputs: Outputs, gate: Gate
 ) -> AsyncIterator[int]:
     """Serve HTTP as the settings say; yields the port. Raises PortTaken."""
     webrtc = WebRtcSettings(ice_servers=ice_servers(settings.ice_servers), host=settings.webrtc_host)
@@ -27,5 +28,5 @@ async def fronted(
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(peering(sessions, webrtc))
         offered = Offered(mesh, settings)
-        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs)
+        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, gate)
         yield await stack.enter_async_context(serving(app, settings.http, settings.grace_s))

@@ -8,6 +8,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
+from gateway.access.gate import Gate
+from gateway.access.http_gate import HttpGate
 from gateway.http import outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.errors import told_as_json
 from gateway.http.guards import Guards
@@ -17,7 +19,7 @@ from gateway.http.session_routes import Listed
 from gateway.outputs.outputs import Outputs
 from gateway.webrtc.peers import Peers
 
-EXPOSED = ("Location", "Link", "Retry-After")
+EXPOSED = ("Location", "Link", "Retry-After", "WWW-Authenticate")
 
 
 class Fresh(StaticFiles):
@@ -37,8 +39,9 @@ def app_of(
     version: str,
     origins: Sequence[str] = (),
     outputs: Outputs | None = None,
+    gate: Gate | None = None,
 ) -> FastAPI:
-    """The app. Pages of other `origins` may use it; by default none may."""
+    """The app. Pages of other `origins` may use it; by default none may. Without a `gate` everybody may do everything."""
     # The pages that show an OpenAPI document come from elsewhere; the document itself is there.
     app = FastAPI(title="talkmesh", version=version, docs_url=None, redoc_url=None)
     told_as_json(app)
@@ -48,8 +51,10 @@ def app_of(
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
     app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")
+    if gate is not None:
+        app.add_middleware(HttpGate, gate=gate)
     if origins:
-        methods, headers = ("GET", "POST", "PATCH", "DELETE"), ("Content-Type",)
+        methods, headers = ("GET", "POST", "PATCH", "DELETE"), ("Content-Type", "Authorization", "X-API-Key")
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
