@@ -37,9 +37,9 @@ test: $(VENV)/test.stamp apt
 	$(BIN)/python -m tools.check
 	$(BIN)/python -m pytest
 
-## What tests need of Debian: human speech (LibriVox sentences), a browser, an RTMP server.
+## What tests need of Debian: human speech (LibriVox sentences), a browser, an RTMP server, a database.
 .PHONY: apt
-APT := pocketsphinx-testdata chromium nginx-light libnginx-mod-rtmp
+APT := pocketsphinx-testdata chromium nginx-light libnginx-mod-rtmp postgresql
 apt:
 	@dpkg -s $(APT) >/dev/null 2>&1 \
 		|| (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT))

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,6 +17,8 @@ from gateway.live.sessions import live_sessions
 from gateway.live_servicer import LIVE_SERVICE, LiveServicer
 from gateway.mesh import Mesh, connected
 from gateway.metrics import Metrics, exposed
+from gateway.outcomes.observer import Observer
+from gateway.outcomes.ratings import Ratings
 from gateway.outputs.outputs import outputs
 from gateway.servicer import ConversationServicer
 from gateway.sessions import Sessions
@@ -29,6 +32,9 @@ from services.runtime.telemetry import start_logging
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
 from talkmesh.live.v1 import live_pb2_grpc
+
+if TYPE_CHECKING:
+    from gateway.outcomes.outcomes import Outcomes
 
 CONVERSATION_SERVICE = conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
 FOUND_S = 5.0
@@ -46,18 +52,21 @@ async def serve(settings: GatewaySettings) -> None:
         etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
         gate = await stack.enter_async_context(gated(settings, etcd))
         mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
-        live = await stack.enter_async_context(live_sessions(mesh, sessions, settings))
+        kept = await stack.enter_async_context(kept_as_told(settings, metrics))
+        observer = Observer(metrics, mesh.guard, mesh.experiments, kept.keeps if kept else None)
+        ratings = Ratings(sessions.find, metrics, kept)
+        live = await stack.enter_async_context(live_sessions(mesh, sessions, settings, observer))
         hosted = await stack.enter_async_context(hosting(live))
         hosts = [host for host in settings.push_hosts.split(",") if host]
         out = await stack.enter_async_context(outputs(live, hosts, settings.max_pushes))
         if settings.http:
             from gateway.front import fronted
 
-            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, gate))
-        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows))
+            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings, gate))
+        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows, kept))
 
         def attach(server: grpc.aio.Server) -> None:
-            servicer = ConversationServicer(mesh, sessions, live, settings)
+            servicer = ConversationServicer(mesh, sessions, live, settings, observer, ratings)
             conversation_pb2_grpc.add_ConversationServiceServicer_to_server(servicer, server)
             live_pb2_grpc.add_LiveServiceServicer_to_server(LiveServicer(live, hosted, out.pushes), server)
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
@@ -67,6 +76,15 @@ async def serve(settings: GatewaySettings) -> None:
         _, health = await stack.enter_async_context(at)
         await stack.enter_async_context(keeping(begin(mesh, health)))
         await drain.wait()
+
+
+def kept_as_told(settings: GatewaySettings, metrics: Metrics) -> AbstractAsyncContextManager["Outcomes | None"]:
+    """What keeps outcomes, if any are to be kept."""
+    if settings.outcomes_folder is None:
+        return nullcontext()
+    from gateway.outcomes.outcomes import keeping
+
+    return keeping(settings, metrics.registry)
 
 
 async def begin(mesh: Mesh, health: HealthReport) -> None:

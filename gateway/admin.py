@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from gateway.experiments.registry import Registry, of_user
 from gateway.experiments.shadowing import Figures, Shadows
 from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
+from gateway.outcomes.telling import Ask, Kept, asked, told
 from services.runtime import statuses
 from services.runtime.desired import Cause
 from services.runtime.etcd import Etcd
@@ -47,8 +49,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         flags: FlagControl,
         promotion: Promotion,
         shadows: Shadows,
+        results: Ask,
         keys: KeyControl,
     ) -> None:
+        self._results = results
         self._keys = keys
         self._control = control
         self._observed = observed
@@ -98,6 +102,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             for each in self._flags.decide(units, attributes, request.flag)
         )
         return admin_pb2.DecideResponse(decisions=decisions)
+
+    @statuses.answered
+    async def GetResults(self, request: admin_pb2.GetResultsRequest, context: Context) -> admin_pb2.GetResultsResponse:
+        return told(await self._results(request.flag, request.alpha))
 
     @statuses.answered
     async def Promote(self, request: admin_pb2.PromoteRequest, context: Context) -> admin_pb2.PromoteResponse:
@@ -198,7 +206,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 @asynccontextmanager
 async def administered(
-    etcd: Etcd | None, stopping: asyncio.Event, experiments: Registry, shadows: Shadows | None = None
+    etcd: Etcd | None,
+    stopping: asyncio.Event,
+    experiments: Registry,
+    shadows: Shadows | None = None,
+    kept: Kept | None = None,
 ) -> AsyncIterator[AdminServicer]:
     """The control plane of a gateway, whose watches end once `stopping` is set; without etcd it refuses everything."""
     observed = Observed()
@@ -213,8 +225,8 @@ async def administered(
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
             control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
-            promotion, keys = Promotion(control, flags, experiments), KeyControl(etcd)
-            yield AdminServicer(control, observed, flags, promotion, shadows or Shadows(), keys)
+            promotion, ask = Promotion(control, flags, experiments), partial(asked, experiments, kept)
+            yield AdminServicer(control, observed, flags, promotion, shadows or Shadows(), ask, KeyControl(etcd))
         finally:
             for task in tasks:
                 task.cancel()

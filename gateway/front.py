@@ -11,6 +11,7 @@ from gateway.http.serving import serving
 from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh
 from gateway.offerings import Offered
+from gateway.outcomes.ratings import Ratings
 from gateway.outputs.outputs import Outputs
 from gateway.settings import GatewaySettings
 from gateway.webrtc.ice import ice_servers
@@ -20,7 +21,13 @@ from gateway.webrtc.settings import WebRtcSettings
 
 @asynccontextmanager
 async def fronted(
-    settings: GatewaySettings, mesh: Mesh, sessions: LiveSessions, hosted: Hosted, outputs: Outputs, gate: Gate
+    settings: GatewaySettings,
+    mesh: Mesh,
+    sessions: LiveSessions,
+    hosted: Hosted,
+    outputs: Outputs,
+    ratings: Ratings,
+    gate: Gate,
 ) -> AsyncIterator[int]:
     """Serve HTTP as the settings say; yields the port. Raises PortTaken."""
     webrtc = WebRtcSettings(ice_servers=ice_servers(settings.ice_servers), host=settings.webrtc_host)
@@ -28,5 +35,5 @@ async def fronted(
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(peering(sessions, webrtc))
         offered = Offered(mesh, settings)
-        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, gate)
+        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, ratings, gate=gate)
         yield await stack.enter_async_context(serving(app, settings.http, settings.grace_s))

@@ -263,9 +263,9 @@ class Mesh:
         """
         return Seats(self, pins, assigned or Assigned(), lost)
 
-    def seats_of(self, session: Session, assigned: Assigned) -> Seats:
-        """A session's places, by what experiments have given to it."""
-        return self.seats(session.hosts, assigned, lambda: self.guard.ended(session, failed=True))
+    def seats_of(self, session: Session, assigned: Assigned, lost: Callable[[], None] | None = None) -> Seats:
+        """A session's places, by what experiments have given to it; `lost` as above, by default the guard is told."""
+        return self.seats(session.hosts, assigned, lost or (lambda: self.guard.ended(session, failed=True)))
 
     async def status(self) -> list[conversation_pb2.ServiceStatus]:
         """How each host of each service does, asked all at once."""

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 import grpc
@@ -47,6 +48,7 @@ class Metrics:
             "Copies of streams that a variant got unseen, by how they ended.",
             *("flag", "variant", "service", "ended"),
         )
+        self._ratings = counter("ratings_total", "Feedback of users by variant.", "flag", "variant", "rating")
         self._first_audio = histogram("first_audio_seconds", "From the end of the user's turn to the first audio.")
         self._first_video = histogram("first_video_seconds", "From the end of the user's turn to the first picture.")
         self._streams = counter("streams_total", "Streams to the services that have ended.", "service")
@@ -75,6 +77,12 @@ class Metrics:
             self._first_audio.observe(done.waterfall.first_audio_ms / 1000)
         if done.waterfall.first_video_ms:
             self._first_video.observe(done.waterfall.first_video_ms / 1000)
+
+    def rated(self, given: Iterable[tuple[str, str]], score: float) -> None:
+        """A user gave a score from -1 to 1 to a session with these flags and variants."""
+        rating = "good" if score > 0 else "bad" if score < 0 else "neutral"
+        for flag, variant in list(given) or [("", "")]:
+            self._ratings.labels(flag, variant, rating).inc()
 
     def turn_ended(self, outcome: str) -> None:
         """A turn is over: with an outcome of its own, "failed", or "abandoned" by its client."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,6 +15,9 @@ from gateway.experiments.sessions import given
 from gateway.live.call import converse_live
 from gateway.live.sessions import LiveSessions
 from gateway.mesh import Mesh, ServiceFailed
+from gateway.metrics import Metrics
+from gateway.outcomes.observer import Observer
+from gateway.outcomes.ratings import Ratings
 from gateway.sessions import Session, Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
@@ -36,8 +40,18 @@ class ClientGone(Exception):
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     """Turns calls into conversations, and their failures into statuses."""
 
-    def __init__(self, mesh: Mesh, sessions: Sessions, live: LiveSessions, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        sessions: Sessions,
+        live: LiveSessions,
+        settings: GatewaySettings,
+        observer: Observer,
+        ratings: Ratings,
+    ) -> None:
         self._mesh = mesh
+        self._observer = observer
+        self._ratings = ratings
         self._live = live
         self._sessions = sessions
         self._settings = settings
@@ -98,22 +112,31 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         async with self._sessions.held(first.config.session_id) as session:
             wishes = Wishes(first.config, self._settings)
             assigned = given(session, first.config.who, self._mesh.experiments)
+            self._observer.opened(session, first.config.who)
 
             async def count(event: conversation_pb2.ConverseResponse) -> None:
-                await write(event)
+                # First: whoever has heard of a turn's end may leave before we come to it.
                 if event.HasField("done"):
-                    self._mesh.metrics.turn_done(event.done)
-                    self._mesh.guard.ended(session, failed=False)
+                    self._observer.ended(session, event.turn_id, event.done)
+                await write(event)
 
             audience = Audience(wishes, session, count)
-            with counted(self._mesh, session, audience):
-                await converse(self._mesh.seats_of(session, assigned), wishes, session, audience, data)
+            with counted(self._mesh.metrics, self._observer, session, audience):
+                seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
+                await converse(seats, wishes, session, audience, data)
 
     async def GetStatus(
         self, request: conversation_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> conversation_pb2.GetStatusResponse:
         services = await self._mesh.status()
         return conversation_pb2.GetStatusResponse(services=services, sessions=self._sessions.in_use)
+
+    @statuses.answered
+    async def SendFeedback(
+        self, request: conversation_pb2.SendFeedbackRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> conversation_pb2.SendFeedbackResponse:
+        await self._ratings.take(request.session_id, request.score, request.turn_id, request.comment)
+        return conversation_pb2.SendFeedbackResponse()
 
 
 def aborted_as(context: Context) -> str:
@@ -123,20 +146,17 @@ def aborted_as(context: Context) -> str:
 
 
 @contextmanager
-def counted(mesh: Mesh, session: Session, audience: Audience) -> Iterator[None]:
-    """Count a session in use, and the turn that its call ends in the midst of."""
-    mesh.metrics.sessions.inc()
+def counted(metrics: Metrics, observer: Observer, session: Session, audience: Audience) -> Iterator[None]:
+    """Count a session in use, and tell of the turn that its call ends in the midst of."""
+    metrics.sessions.inc()
     try:
         yield
     except BaseException as error:
         if audience.turn_id:
-            abandoned = is_abandoned(error)
-            mesh.metrics.turn_ended("abandoned" if abandoned else "failed")
-            if not abandoned:
-                mesh.guard.ended(session, failed=True)
+            observer.broken(session, audience.turn_id, is_abandoned(error))
         raise
     finally:
-        mesh.metrics.sessions.dec()
+        metrics.sessions.dec()
 
 
 def is_abandoned(error: BaseException) -> bool:

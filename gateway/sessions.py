@@ -29,8 +29,12 @@ class Session:
     """Service → address of the host that its streams go to."""
     assigned: Assigned | None = None
     """What experiments have given to it, settled when it was opened."""
+    exposed: bool = False
+    """Whether what it was given is on record."""
     counted: set[str] = field(default_factory=set)
     """Flags in which it was counted as one of an arm's sessions."""
+    ended_turn: str = ""
+    """The last turn that is known to be over."""
     left_at: float | None = None
     """When its last call ended, in seconds of the monotonic clock; None while a call has it."""
 
@@ -66,6 +70,10 @@ class Sessions:
     def in_use(self) -> int:
         """Sessions that have a call now."""
         return sum(session.left_at is None for session in self._sessions.values())
+
+    def find(self, session_id: str) -> Session | None:
+        """A session that is not forgotten."""
+        return self._sessions.get(session_id)
 
     @asynccontextmanager
     async def held(self, session_id: str) -> AsyncIterator[Session]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from gateway.addresses import Places, name_and_port, places
+from gateway.outcomes.options import OutcomesOptions
 from services.runtime.access import EtcdOptions
 from services.runtime.desired import SERVICES
 from services.runtime.options import from_command_line
@@ -25,7 +26,7 @@ def hosts_field(service: str, name: str) -> Any:
     )
 
 
-class GatewaySettings(EtcdOptions):
+class GatewaySettings(OutcomesOptions, EtcdOptions):
     """How the gateway runs."""
 
     listen: str = Field("127.0.0.1:7400", description="host:port; port 0 takes a free one")

@@ -9,6 +9,7 @@ from talkmesh.client import DEFAULT_ADDRESS
 from talkmesh.commands import (
     ask,
     experiment,
+    feedback,
     history,
     key,
     live,
@@ -27,7 +28,7 @@ from talkmesh.errors import TalkmeshError
 from talkmesh.swap import NotInTime
 from talkmesh.terminal import clean
 
-COMMANDS = (ask, live, say, push, status, models, swap, rollback, marks, history, watch, experiment, key)
+COMMANDS = (ask, live, say, push, status, models, swap, rollback, marks, history, watch, experiment, feedback, key)
 CODES = {"UNAVAILABLE": UNREACHABLE, "DEADLINE_EXCEEDED": UNREACHABLE, "ABORTED": OUTRUN}
 
 

@@ -147,6 +147,22 @@ class Client:
         finally:
             call.leave()
 
+    async def feedback(
+        self, session_id: str, score: float, *, turn_id: str = "", comment: str = "", timeout_s: float = 10.0
+    ) -> None:
+        """What a user thought of a session, or of one of its turns: -1 (bad) to 1 (good); n of 5 stars is (n - 3) / 2.
+
+        Raises TalkmeshError: NOT_FOUND for a session that is not known, FAILED_PRECONDITION where no outcomes are kept.
+        """
+        request = conversation_pb2.SendFeedbackRequest(
+            session_id=session_id, turn_id=turn_id, score=score, comment=comment
+        )
+        try:
+            await self._stub.SendFeedback(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            outcome = Outcome(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+            raise from_outcome(outcome, self.address) from error
+
     async def status(self, timeout_s: float = 5.0) -> conversation_pb2.GetStatusResponse:
         """What the mesh behind the gateway is made of, and how it does."""
         try:

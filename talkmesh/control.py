@@ -144,6 +144,11 @@ class Admin:
         request = admin_pb2.ListVerdictsRequest(flag=flag, limit=limit)
         return list((await self._call(self._stub.ListVerdicts, request)).verdicts)
 
+    async def results(self, flag: str, *, alpha: float = 0.0, timeout_s: float = 60.0) -> admin_pb2.GetResultsResponse:
+        """What became of an experiment's sessions, arm by arm. `alpha`: chance of an interval to be wrong; 0 is 0.05."""
+        request = admin_pb2.GetResultsRequest(flag=flag, alpha=alpha)
+        return await self._call(self._stub.GetResults, request, timeout_s)
+
     async def create_key(self, request: admin_pb2.CreateKeyRequest) -> admin_pb2.CreateKeyResponse:
         """Make an API key. Its token is in the answer and nowhere else."""
         request.actor = self.actor
@@ -230,9 +235,11 @@ class Admin:
                 raise
             await asyncio.sleep(error.retry_after_s or RECONNECT_S)
 
-    async def _call(self, method: Callable[..., Awaitable[Response]], request: Any) -> Response:
+    async def _call(
+        self, method: Callable[..., Awaitable[Response]], request: Any, timeout_s: float | None = None
+    ) -> Response:
         try:
-            return await method(request, timeout=self._call_timeout_s)
+            return await method(request, timeout=timeout_s or self._call_timeout_s)
         except grpc.aio.AioRpcError as error:
             outcome = Outcome(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
             raise from_outcome(outcome, self.address) from error

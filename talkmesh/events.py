@@ -1,7 +1,7 @@
 """What comes back in a conversation, as frozen dataclasses. Positions are samples of the session's clock."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from typing import Any
@@ -209,6 +209,8 @@ class TurnDone:
     assignments: tuple[Assignment, ...] = ()
     longest_gap_ms: float = 0.0
     """The longest time for which the reply's next sound was due and not there."""
+    turn_id: str = ""
+    """For `Client.feedback`."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,8 @@ Event = (
 def from_proto(response: conversation_pb2.ConverseResponse) -> Event | None:
     """The event that a response carries; None for a kind that this version of the client does not know."""
     kind = response.WhichOneof("event")
-    return READERS[kind](getattr(response, kind)) if kind in READERS else None
+    event = READERS[kind](getattr(response, kind)) if kind in READERS else None
+    return replace(event, turn_id=response.turn_id) if isinstance(event, TurnDone) else event
 
 
 def model(m: model_pb2.ServingModel) -> Model:

@@ -300,6 +300,7 @@ async def up(options: argparse.Namespace) -> None:
         models,
         options.port,
         None if options.quiet else sys.stderr,
+        extra={"gateway": ("--outcomes-folder", str(options.outcomes or options.logs / "outcomes"))},
         hosts=options.hosts,
         etcd=options.etcd,
         etcd_port=options.etcd_port if options.port else 0,
@@ -349,6 +350,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7400, help="of the gateway; 0 takes a free one (7400)")
     parser.add_argument("--http-port", type=int, default=7480, help="of the talk page; 0 takes a free one (7480)")
     parser.add_argument("--logs", type=Path, default=ROOT / "var" / "log", help="folder of the logs (var/log)")
+    parser.add_argument("--outcomes", type=Path, help="folder of what becomes of sessions (outcomes, beside the logs)")
     parser.add_argument("--etcd", default="", help="host:port of an etcd that runs already")
     parser.add_argument("--etcd-port", type=int, default=2379, help="of the etcd started here (2379)")
     parser.add_argument("--hosts", type=counts, default={}, help="hosts of a service, such as tts=2,render=2")

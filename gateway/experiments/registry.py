@@ -179,6 +179,16 @@ class Registry:
         served = [(*each, self._last_served(*each)) for each in sorted(slots)]
         return repr((arms, flag.control, flag.shares, flag.salt, flag.units, self._turned_on[name], served))
 
+    def arms(self, name: str) -> str:
+        """As `signature`, but the same in every gateway and after a restart: by what sessions on record can be compared."""
+        flag = self._flags[name].flag
+        slots = {arm: sorted(self._slots_of(variant).items()) for arm, variant in sorted(flag.variants.items())}
+        asked = {each for variant in slots.values() for each in variant}
+        asked |= {(service, STABLE) for service, _ in asked}
+        models = [(*each, model_in(self._last_served(*each))) for each in sorted(asked)]
+        shares = sorted((arm, [tuple(each) for each in ranges]) for arm, ranges in flag.shares.items())
+        return repr((slots, flag.control, shares, flag.salt, flag.units, flag.hash_version, models))
+
     def _last_served(self, service: str, slot: str) -> str:
         if now := self.serving(service, slot):
             self._served[service, slot] = now

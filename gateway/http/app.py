@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from gateway.access.gate import Gate
 from gateway.access.http_gate import HttpGate
-from gateway.http import outputs_routes, page_routes, peer_routes, session_routes
+from gateway.http import feedback_routes, outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.errors import told_as_json
 from gateway.http.guards import Guards
 from gateway.http.hosted import Hosted
 from gateway.http.page_routes import STATIC, Offered
 from gateway.http.session_routes import Listed
+from gateway.outcomes.ratings import Ratings
 from gateway.outputs.outputs import Outputs
 from gateway.webrtc.peers import Peers
 
@@ -39,6 +40,8 @@ def app_of(
     version: str,
     origins: Sequence[str] = (),
     outputs: Outputs | None = None,
+    ratings: Ratings | None = None,
+    *,
     gate: Gate | None = None,
 ) -> FastAPI:
     """The app. Pages of other `origins` may use it; by default none may. Without a `gate` everybody may do everything."""
@@ -48,6 +51,7 @@ def app_of(
     app.include_router(page_routes.router_of(offered, peers.settings.ice_servers, version))
     app.include_router(session_routes.router_of(sessions, hosted))
     app.include_router(outputs_routes.router_of(sessions, outputs))
+    app.include_router(feedback_routes.router_of(ratings))
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
     app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")

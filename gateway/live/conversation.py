@@ -111,7 +111,7 @@ class LiveConversation:
         self._endpointing = endpointing
         self._work = work
         self._metrics = metrics
-        self.done: Callable[[conversation_pb2.TurnDone], None] = lambda done: None
+        self.done: Callable[[str, conversation_pb2.TurnDone], None] = lambda turn_id, done: None
         """Called when a turn is over."""
         self._rate = wishes.config.input.sample_rate_hz or 1
         self._barge_in = BargeIn(self._rate)
@@ -491,7 +491,7 @@ class LiveConversation:
         done = self._done(take, outcome, reply_text)
         traces.turn_over(take.turn_id, take.waterfall, done)
         self._metrics.speculated(done.speculation)
-        self.done(done)
+        self.done(take.turn_id, done)
         self._tell(about_turn=take.turn_id, done=done)
         self._tries = Tries()
         self._stage.turn_id = ""

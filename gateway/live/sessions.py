@@ -1,12 +1,12 @@
 """The live sessions of this gateway, and who is attached to them."""
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.experiments.sessions import given
 from gateway.host import Health
@@ -14,7 +14,8 @@ from gateway.live.load import Load
 from gateway.live.metrics import LiveMetrics
 from gateway.live.session import LiveSession, live
 from gateway.mesh import Mesh
-from gateway.sessions import Session, Sessions
+from gateway.outcomes.observer import Observer
+from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime.errors import Busy, DomainError, InvalidInput, NotFound, first_of
@@ -45,8 +46,11 @@ class Running:
 class LiveSessions:
     """Use through `live_sessions`."""
 
-    def __init__(self, mesh: Mesh, sessions: Sessions, settings: GatewaySettings, work: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, mesh: Mesh, sessions: Sessions, settings: GatewaySettings, observer: Observer, work: asyncio.TaskGroup
+    ) -> None:
         self._mesh = mesh
+        self._observer = observer
         self._sessions = sessions
         self._settings = settings
         self._work = work
@@ -121,9 +125,11 @@ class LiveSessions:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
                 self._admit(wishes)
-                seats = self._mesh.seats_of(session, given(session, config.who, self._mesh.experiments))
+                assigned = given(session, config.who, self._mesh.experiments)
+                self._observer.opened(session, config.who)
+                seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
                 async with live(seats, wishes, session, self._metrics) as made:
-                    made.conversation.done = functools.partial(self._turn_done, session)
+                    made.conversation.done = partial(self._observer.ended, session)
                     with self._counted(made):
                         grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
                         running = self._running[session.id] = Running(made, grace_ms / 1000)
@@ -132,10 +138,6 @@ class LiveSessions:
                         await until_left(running)
         except* DomainError as group:
             self._fail(begun, group)
-
-    def _turn_done(self, session: Session, done: conversation_pb2.TurnDone) -> None:
-        self._mesh.metrics.turn_done(done)
-        self._mesh.guard.ended(session, done.outcome == conversation_pb2.OUTCOME_FAILED)
 
     def _admit(self, wishes: Wishes) -> None:
         """Raises Busy when there is no room for a session. Those that only wait for somebody to come back make room."""
@@ -210,10 +212,12 @@ async def first(over: asyncio.Task[None], event: asyncio.Event, within_s: float 
 
 
 @asynccontextmanager
-async def live_sessions(mesh: Mesh, sessions: Sessions, settings: GatewaySettings) -> AsyncIterator[LiveSessions]:
+async def live_sessions(
+    mesh: Mesh, sessions: Sessions, settings: GatewaySettings, observer: Observer
+) -> AsyncIterator[LiveSessions]:
     """All that run end when this is left."""
     async with asyncio.TaskGroup() as work:
-        made = LiveSessions(mesh, sessions, settings, work)
+        made = LiveSessions(mesh, sessions, settings, observer, work)
         try:
             yield made
         finally:

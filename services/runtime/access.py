@@ -40,9 +40,9 @@ class EtcdOptions(BaseModel):
         )
 
 
-def secret(path: Path | None) -> str:
-    """What a file of a secret holds, less the line's end; "" for no file. Raises InvalidInput."""
+def secret(path: Path | None, field: str = "etcd_password_file") -> str:
+    """What a file of a secret holds, less the line's end; "" for no file. Raises InvalidInput naming `field`."""
     try:
         return path.read_text(encoding="utf-8").rstrip("\n") if path else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("etcd_password_file", f"{path} cannot be read: {type(error).__name__}") from None
+        raise InvalidInput(field, f"{path} cannot be read: {type(error).__name__}") from None

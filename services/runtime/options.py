@@ -37,11 +37,12 @@ def from_command_line(
     parser = argparse.ArgumentParser(
         prog=program,
         description=f"{description} Every option may also be given in the environment, as {prefix}_OPTION.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for name, field in kind.model_fields.items():
         default = os.environ.get(f"{prefix}_{name.upper()}", (defaults or {}).get(name, field.default))
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=field.description or " ")
+        # What is not to be shown is not shown as a default either.
+        shown = " (default: %(default)s)" if field.repr else "%(default).0s"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=f"{field.description or ' '}{shown}")
     try:
         return kind.model_validate(vars(parser.parse_args(arguments)))
     except ValidationError as error:

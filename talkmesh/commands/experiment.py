@@ -11,6 +11,7 @@ from google.protobuf import json_format
 
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.client import User
+from talkmesh.commands import results
 from talkmesh.commands.options import WELL, Commands, command, takes_author, takes_json
 from talkmesh.control import Admin
 from talkmesh.errors import TalkmeshError
@@ -48,6 +49,7 @@ def add(commands: Commands) -> None:
     made.add_argument("flag", nargs="?", default="", help="only of this experiment")
     made.add_argument("--limit", type=int, default=0, help="so many at most (20)")
     takes_json(made)
+    results.add(verbs)
     made = command(verbs, "explain", "who would get what, and why", explain)
     takes_user(made)
     made.add_argument("--flag", default="", help="only this experiment")

@@ -16,7 +16,7 @@ DATA = ROOT / "tests" / "data"
 
 @pytest.fixture(scope="session")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Process → its address; "http" is that of the talk page."""
+    """Process → its address; "http" is that of the talk page, "logs" the folder of the logs."""
     logs = tmp_path_factory.mktemp("mesh")
     command = [sys.executable, "-m", "tools.up", "--port", "0", "--logs", str(logs), "--quiet"]
     # A browser on this machine reaches the gateway on the loopback device, whatever else there is.
@@ -26,7 +26,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         line = process.stdout.readline()
         assert line.startswith("ready"), f"the mesh did not start: {line}"
         try:
-            yield json.loads((logs / "addresses.json").read_text())
+            yield json.loads((logs / "addresses.json").read_text()) | {"logs": str(logs)}
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0
         finally:

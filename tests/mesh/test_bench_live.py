@@ -88,6 +88,9 @@ class Gateway(conversation_pb2_grpc.ConversationServiceServicer):
     async def GetStatus(self, request: Any, context: Any) -> conversation_pb2.GetStatusResponse:
         return conversation_pb2.GetStatusResponse()
 
+    async def SendFeedback(self, request: Any, context: Any) -> conversation_pb2.SendFeedbackResponse:
+        return conversation_pb2.SendFeedbackResponse()
+
     async def Converse(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         await anext(requests)
         if self.manner.refuses:

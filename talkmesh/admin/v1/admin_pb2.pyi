@@ -1166,6 +1166,226 @@ class VerdictArm(_message.Message):
 Global___VerdictArm: _TypeAlias = VerdictArm  # noqa: Y015
 
 @_typing.final
+class GetResultsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    alpha: _builtins.float
+    """Chance with which any one of the intervals is ever wrong; 0 is 0.05."""
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        alpha: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "flag", b"flag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResultsRequest: _TypeAlias = GetResultsRequest  # noqa: Y015
+
+@_typing.final
+class GetResultsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLAG_FIELD_NUMBER: _builtins.int
+    CONTROL_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    flag: _builtins.str
+    control: _builtins.str
+    alpha: _builtins.float
+    waiting: _builtins.int
+    """Outcomes that this gateway has not brought into the store yet."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArmResult]:
+        """The control first."""
+
+    @_builtins.property
+    def ratio(self) -> Global___RatioCheck: ...
+    def __init__(
+        self,
+        *,
+        flag: _builtins.str = ...,
+        control: _builtins.str = ...,
+        alpha: _builtins.float = ...,
+        arms: _abc.Iterable[Global___ArmResult] | None = ...,
+        ratio: Global___RatioCheck | None = ...,
+        waiting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ratio", b"ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "arms", b"arms", "control", b"control", "flag", b"flag", "ratio", b"ratio", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResultsResponse: _TypeAlias = GetResultsResponse  # noqa: Y015
+
+@_typing.final
+class ArmResult(_message.Message):
+    """Every session counts once in each figure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    sessions: _builtins.int
+    """Sessions that were opened with this variant, whether or not anything was said."""
+    turns: _builtins.int
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Figure]: ...
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        sessions: _builtins.int = ...,
+        turns: _builtins.int = ...,
+        figures: _abc.Iterable[Global___Figure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "sessions", b"sessions", "turns", b"turns", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArmResult: _TypeAlias = ArmResult  # noqa: Y015
+
+@_typing.final
+class Figure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    STATISTIC_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """"turn_failed" (whether any turn of a session failed), "first_audio_ms", "first_video_ms", "gap_ms", "turns" (of a session),
+    "interrupted" (share of a session's turns), "feedback". Times and feedback are a session's mean.
+    """
+    statistic: _builtins.str
+    """"rate", "mean", "p50" or "p95", over sessions."""
+    sessions: _builtins.int
+    """Sessions of which something is known."""
+    @_builtins.property
+    def value(self) -> Global___ValueRange: ...
+    @_builtins.property
+    def difference(self) -> Global___ValueRange:
+        """Less the control's; unset for the control."""
+
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        statistic: _builtins.str = ...,
+        sessions: _builtins.int = ...,
+        value: Global___ValueRange | None = ...,
+        difference: Global___ValueRange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "metric", b"metric", "sessions", b"sessions", "statistic", b"statistic", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Figure: _TypeAlias = Figure  # noqa: Y015
+
+@_typing.final
+class ValueRange(_message.Message):
+    """A value with limits that hold however often one looks. Without enough sessions, nan and infinite."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    low: _builtins.float
+    high: _builtins.float
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueRange: _TypeAlias = ValueRange  # noqa: Y015
+
+@_typing.final
+class RatioCheck(_message.Message):
+    """Whether units (users, devices or sessions) came to the arms in the shares that were dealt out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISMATCH_FIELD_NUMBER: _builtins.int
+    LOG_E_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    mismatch: _builtins.bool
+    """They did not: something loses sessions of one arm, and no figure can be trusted."""
+    log_e: _builtins.float
+    """Logarithm of the evidence; a mismatch from -ln(alpha) on."""
+    alpha: _builtins.float
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArmShare]: ...
+    def __init__(
+        self,
+        *,
+        mismatch: _builtins.bool = ...,
+        log_e: _builtins.float = ...,
+        alpha: _builtins.float = ...,
+        arms: _abc.Iterable[Global___ArmShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "arms", b"arms", "log_e", b"log_e", "mismatch", b"mismatch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatioCheck: _TypeAlias = RatioCheck  # noqa: Y015
+
+@_typing.final
+class ArmShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    units: _builtins.int
+    share: _builtins.float
+    """Dealt out."""
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        units: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["share", b"share", "units", b"units", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArmShare: _TypeAlias = ArmShare  # noqa: Y015
+
+@_typing.final
 class Key(_message.Message):
     """An API key, without its secret."""
 

@@ -107,6 +107,11 @@ class AdminServiceStub:
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.FromString,
                 _registered_method=True)
+        self.GetResults = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/GetResults',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/talkmesh.admin.v1.AdminService/CreateKey',
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyRequest.SerializeToString,
@@ -230,6 +235,15 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetResults(self, request, context):
+        """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+        the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+        where no outcomes are kept, UNAVAILABLE while the store is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Make an API key. Its token is in the answer and nowhere else; see docs/access.md.
         """
@@ -323,6 +337,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListVerdicts,
                     request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.FromString,
                     response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.SerializeToString,
+            ),
+            'GetResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetResults,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.SerializeToString,
             ),
             'CreateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateKey,
@@ -721,6 +740,33 @@ class AdminService:
             '/talkmesh.admin.v1.AdminService/ListVerdicts',
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsRequest.SerializeToString,
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListVerdictsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/GetResults',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

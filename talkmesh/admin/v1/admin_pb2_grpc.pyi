@@ -68,6 +68,11 @@ class AdminServiceStub:
     """
     ListVerdicts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]
     """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
+    GetResults: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]
+    """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+    the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+    where no outcomes are kept, UNAVAILABLE while the store is away.
+    """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]
     """Make an API key. Its token is in the answer and nowhere else; see docs/access.md."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
@@ -115,6 +120,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ListVerdicts: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVerdictsRequest, _admin_pb2.ListVerdictsResponse]  # type: ignore[assignment]
     """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
+    GetResults: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetResultsRequest, _admin_pb2.GetResultsResponse]  # type: ignore[assignment]
+    """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+    the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+    where no outcomes are kept, UNAVAILABLE while the store is away.
+    """
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Make an API key. Its token is in the answer and nowhere else; see docs/access.md."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
@@ -243,6 +253,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListVerdictsResponse, _abc.Awaitable[_admin_pb2.ListVerdictsResponse]]:
         """What was decided about experiments, by themselves or by operators, with the numbers that caused it: newest first."""
+
+    @_abc_1.abstractmethod
+    def GetResults(
+        self,
+        request: _admin_pb2.GetResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetResultsResponse, _abc.Awaitable[_admin_pb2.GetResultsResponse]]:
+        """What became of the sessions that an experiment dealt out by hash, arm by arm, since its arms are what they are. Read from
+        the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
+        where no outcomes are kept, UNAVAILABLE while the store is away.
+        """
 
     @_abc_1.abstractmethod
     def CreateKey(

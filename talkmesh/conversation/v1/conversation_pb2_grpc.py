@@ -44,6 +44,11 @@ class ConversationServiceStub:
                 request_serializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.SendFeedback = channel.unary_unary(
+                '/talkmesh.conversation.v1.ConversationService/SendFeedback',
+                request_serializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
@@ -67,6 +72,15 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendFeedback(self, request, context):
+        """What a user thought of a session, or of one of its turns; more than one may be sent. Kept with the outcomes of experiments
+        and counted by variant. NOT_FOUND for a session that this gateway and its store know nothing of, FAILED_PRECONDITION
+        where no outcomes are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +93,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusRequest.FromString,
                     response_serializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'SendFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendFeedback,
+                    request_deserializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackRequest.FromString,
+                    response_serializer=talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +154,33 @@ class ConversationService:
             '/talkmesh.conversation.v1.ConversationService/GetStatus',
             talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusRequest.SerializeToString,
             talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.conversation.v1.ConversationService/SendFeedback',
+            talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackRequest.SerializeToString,
+            talkmesh_dot_conversation_dot_v1_dot_conversation__pb2.SendFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

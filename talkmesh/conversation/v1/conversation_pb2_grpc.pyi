@@ -40,6 +40,11 @@ class ConversationServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.GetStatusRequest, _conversation_pb2.GetStatusResponse]
     """What the mesh behind this gateway is made of, and how it does."""
+    SendFeedback: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.SendFeedbackRequest, _conversation_pb2.SendFeedbackResponse]
+    """What a user thought of a session, or of one of its turns; more than one may be sent. Kept with the outcomes of experiments
+    and counted by variant. NOT_FOUND for a session that this gateway and its store know nothing of, FAILED_PRECONDITION
+    where no outcomes are kept.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -53,6 +58,11 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_conversation_pb2.GetStatusRequest, _conversation_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the mesh behind this gateway is made of, and how it does."""
+    SendFeedback: _aio.UnaryUnaryMultiCallable[_conversation_pb2.SendFeedbackRequest, _conversation_pb2.SendFeedbackResponse]  # type: ignore[assignment]
+    """What a user thought of a session, or of one of its turns; more than one may be sent. Kept with the outcomes of experiments
+    and counted by variant. NOT_FOUND for a session that this gateway and its store know nothing of, FAILED_PRECONDITION
+    where no outcomes are kept.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -75,5 +85,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.GetStatusResponse, _abc.Awaitable[_conversation_pb2.GetStatusResponse]]:
         """What the mesh behind this gateway is made of, and how it does."""
+
+    @_abc_1.abstractmethod
+    def SendFeedback(
+        self,
+        request: _conversation_pb2.SendFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.SendFeedbackResponse, _abc.Awaitable[_conversation_pb2.SendFeedbackResponse]]:
+        """What a user thought of a session, or of one of its turns; more than one may be sent. Kept with the outcomes of experiments
+        and counted by variant. NOT_FOUND for a session that this gateway and its store know nothing of, FAILED_PRECONDITION
+        where no outcomes are kept.
+        """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -47,3 +47,44 @@ def test_what_cannot_be_an_address_ends_the_process(option: str, capsys: pytest.
         gateway_settings([option])
     assert caught.value.code == 2
     assert option.split("=", maxsplit=1)[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://me:hush@db/outcomes", "is of another kind"),
+        ("postgresql://me:hush@db/outcomes?passfile=x", "has the option 'passfile'"),
+        ("postgresql://me:hush@db", "names no database"),
+        ("sqlite://", "names no database"),
+        ("hush", "cannot be read"),
+    ],
+)
+def test_a_store_of_outcomes_that_cannot_be_is_refused_without_its_password(
+    url: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        gateway_settings(["--outcomes-folder", "x", "--outcomes-url", url])
+    said = capsys.readouterr().err
+    assert f"--outcomes-url: Value error, outcomes_url: {problem}" in said
+    assert "; expected postgresql://user@host:5432/database" in said
+    assert "hush" not in said
+
+
+def test_the_address_of_the_store_is_not_in_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TALKMESH_GATEWAY_OUTCOMES_URL", "postgresql://me:hush@db/outcomes")
+    with pytest.raises(SystemExit):
+        gateway_settings(["--help"])
+    said = capsys.readouterr().out
+    assert "hush" not in said
+    assert "(default:127.0.0.1:7400)" in "".join(said.split())
+    assert "hush" not in repr(gateway_settings(["--outcomes-folder", "x"]))
+
+
+def test_a_store_needs_a_folder_for_what_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gateway_settings(["--outcomes-url", "postgresql://me:hush@db/outcomes"])
+    said = capsys.readouterr().err
+    assert "--outcomes-url: Value error, is given without outcomes_folder" in said
+    assert "hush" not in said

@@ -11,7 +11,7 @@ import pytest
 from gateway.addresses import Places
 from gateway.experiments.registry import FLAGS, Assigned
 from gateway.experiments.shadowing import MOST_WAITING, Answers, Figures, difference
-from gateway.mesh import Mesh, connected, opened
+from gateway.mesh import Mesh, Stream, connected, opened
 from services.runtime.etcd import Changes, Event, KeyValue
 from talkmesh.llm.v1 import llm_pb2
 from tests.fakes.hosts import until
@@ -52,11 +52,15 @@ def assigned(mesh: Mesh) -> Assigned:
 async def heard(mesh: Mesh, texts: list[str], given: Assigned) -> list[str]:
     """What a session hears on one stream."""
     words = []
-    async with opened("llm", mesh.seats({}, given).llm.Generate(), CONFIG) as (stream, _):
+
+    async def tell(stream: Stream[Any, Any]) -> None:
         for text in texts:
             prompt = llm_pb2.Prompt(messages=[llm_pb2.Message(content=text)])
             await stream.send(llm_pb2.GenerateRequest(prompt=prompt))
         await stream.close()
+
+    async with opened("llm", mesh.seats({}, given).llm.Generate(), CONFIG) as (stream, _), asyncio.TaskGroup() as group:
+        group.create_task(tell(stream))
         async for response in stream:
             words.append(response.delta.text)
     return words
@@ -93,7 +97,7 @@ async def test_a_candidate_that_fails_or_hangs_is_no_trouble_to_anybody() -> Non
         assert await heard(mesh, ["one", "two"], assigned(mesh)) == ["one", "two", ""]
         assert (await ended(mesh)).ended == {"failed": 1}
         candidate.fails, candidate.late_s = False, 3_600.0
-        many = [str(number) for number in range(MOST_WAITING + 100)]
+        many = [f"{number} {2_000 * 'x'}" for number in range(MOST_WAITING + 200)]
         assert await heard(mesh, many, assigned(mesh)) == [*many, ""]
         assert (await ended(mesh, 2)).ended == {"failed": 1, "behind": 1}
 

@@ -1,0 +1,1 @@
+"""What becomes of sessions: kept in a database, so that experiments can be read after the fact."""
