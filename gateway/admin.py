@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,8 @@ from gateway.access.key_protos import key_proto, wanted_of
 from gateway.access.principals import author
 from gateway.control import Control, SlotChange
 from gateway.evictions import Evictions
-from gateway.experiments.control import FlagControl
+from gateway.experiments.assignment import Decision
+from gateway.experiments.control import FlagControl, Written
 from gateway.experiments.promotion import Promotion
 from gateway.experiments.registry import Registry, of_user
 from gateway.experiments.shadowing import Figures, Shadows
@@ -24,7 +26,7 @@ from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
 from gateway.outcomes.telling import Ask, Kept, asked, told
 from services.runtime import statuses
-from services.runtime.desired import Cause
+from services.runtime.desired import AuditEntry, Cause
 from services.runtime.etcd import Etcd
 from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
 from talkmesh.model.v1 import model_pb2
@@ -39,26 +41,31 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True)
+class Administration:
+    """The operator's verbs, and what operators may know. Knows nothing of gRPC or HTTP."""
+
+    control: Control
+    observed: Observed
+    flags: FlagControl
+    promotion: Promotion
+    shadows: Shadows
+    results: Ask
+    keys: KeyControl
+
+
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Turns calls into an operator's verbs, and their failures into statuses. Made by `administered`."""
 
-    def __init__(
-        self,
-        control: Control,
-        observed: Observed,
-        flags: FlagControl,
-        promotion: Promotion,
-        shadows: Shadows,
-        results: Ask,
-        keys: KeyControl,
-    ) -> None:
-        self._results = results
-        self._keys = keys
-        self._control = control
-        self._observed = observed
-        self._flags = flags
-        self._promotion = promotion
-        self._shadows = shadows
+    def __init__(self, of: "Administration") -> None:
+        self.of = of
+        self._keys = of.keys
+        self._results = of.results
+        self._control = of.control
+        self._observed = of.observed
+        self._flags = of.flags
+        self._promotion = of.promotion
+        self._shadows = of.shadows
 
     @statuses.answered
     async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
@@ -75,33 +82,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     @statuses.answered
     async def ListFlags(self, request: admin_pb2.ListFlagsRequest, context: Context) -> admin_pb2.ListFlagsResponse:
-        flags = (
-            admin_pb2.Flag(
-                flag=each.name,
-                json=each.text,
-                revision=each.revision,
-                problem=each.problem,
-                lacks=each.lacks,
-                shadows=(shadow_figures(*found) for found in self._shadows.of(each.name)),
-            )
-            for each in await self._flags.written()
-        )
+        flags = (flag_proto(each, self._shadows) for each in await self._flags.written())
         return admin_pb2.ListFlagsResponse(flags=flags)
 
     @statuses.answered
     async def Decide(self, request: admin_pb2.DecideRequest, context: Context) -> admin_pb2.DecideResponse:
         units, attributes = of_user(request.who, "")
-        decisions = (
-            admin_pb2.FlagDecision(
-                flag=each.flag,
-                variant=each.variant,
-                reason=each.reason.value,
-                why=each.why,
-                unit_kind=each.unit_kind,
-            )
-            for each in self._flags.decide(units, attributes, request.flag)
-        )
-        return admin_pb2.DecideResponse(decisions=decisions)
+        decisions = self._flags.decide(units, attributes, request.flag)
+        return admin_pb2.DecideResponse(decisions=map(decision_proto, decisions))
 
     @statuses.answered
     async def GetResults(self, request: admin_pb2.GetResultsRequest, context: Context) -> admin_pb2.GetResultsResponse:
@@ -120,6 +108,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ListVerdictsResponse:
         verdicts = await self._flags.verdicts(request.flag, request.limit)
         return admin_pb2.ListVerdictsResponse(verdicts=map(verdict_proto, verdicts))
+
+    @statuses.answered
+    async def ListAudit(self, request: admin_pb2.ListAuditRequest, context: Context) -> admin_pb2.ListAuditResponse:
+        found = await self._control.audit(request.limit, request.before)
+        return admin_pb2.ListAuditResponse(entries=(audit_proto(*each) for each in found))
 
     @statuses.answered
     async def ListCatalog(
@@ -226,10 +219,36 @@ async def administered(
         try:
             control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
             promotion, ask = Promotion(control, flags, experiments), partial(asked, experiments, kept)
-            yield AdminServicer(control, observed, flags, promotion, shadows or Shadows(), ask, KeyControl(etcd))
+            keys = KeyControl(etcd)
+            yield AdminServicer(Administration(control, observed, flags, promotion, shadows or Shadows(), ask, keys))
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def flag_proto(flag: Written, shadows: Shadows) -> admin_pb2.Flag:
+    return admin_pb2.Flag(
+        flag=flag.name,
+        json=flag.text,
+        revision=flag.revision,
+        problem=flag.problem,
+        lacks=flag.lacks,
+        shadows=(shadow_figures(*found) for found in shadows.of(flag.name)),
+    )
+
+
+def decision_proto(decision: Decision) -> admin_pb2.FlagDecision:
+    return admin_pb2.FlagDecision(
+        flag=decision.flag,
+        variant=decision.variant,
+        reason=decision.reason.value,
+        why=decision.why,
+        unit_kind=decision.unit_kind,
+    )
+
+
+def audit_proto(place: str, entry: AuditEntry) -> admin_pb2.AuditEntry:
+    return admin_pb2.AuditEntry(place=place, **entry.model_dump())
 
 
 def shadow_figures(variant: str, service: str, figures: Figures) -> admin_pb2.ShadowFigures:

@@ -5,15 +5,18 @@ outrun leaves no trace, and none is left without its author.
 """
 
 import asyncio
+import itertools
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway import catalog, checks
 from gateway.evictions import Evictions
 from gateway.observed import hosts_in, served_model
 from services.runtime import desired
-from services.runtime.desired import Cause, HistoryEntry, Note, SlotWish
+from services.runtime.desired import AuditEntry, Cause, HistoryEntry, Note, SlotWish
 from services.runtime.engine import ModelSpec
 from services.runtime.errors import DomainError, InvalidInput, NotFound, Outrun, Refused, Unavailable
 from services.runtime.etcd import (
@@ -30,6 +33,9 @@ from services.runtime.etcd import (
 )
 from services.runtime.records import audited, now_ms, slot_records
 
+AUDIT = f"{desired.PREFIX}audit/"
+PLACE = r"[0-9]{15}-[0-9a-f]{1,64}"
+Record = TypeVar("Record", bound=desired.Value)
 ATTEMPTS = 50
 LONGEST_PAUSE_S = 0.05
 
@@ -104,6 +110,19 @@ class Control:
         # A wish without a model, such as the one that opens a slot, left what was there.
         wanted = [entry for entry in await self._history(service, slot) if entry.wish.model]
         return [SlotChange(service, slot, entry) for entry in wanted[:limit]]
+
+    async def audit(self, limit: int = 0, before: str = "") -> list[tuple[str, AuditEntry]]:
+        """What was changed, by whom and why: newest first, `limit` at most; 0 is the default of `checks`.
+
+        Each with its place, which as `before` has only older ones be told.
+        """
+        limit = checks.checked_limit(limit)
+        if before and not re.fullmatch(PLACE, before):
+            raise InvalidInput("before", f"{before[:80]!r} is no place in the audit", "that of an entry")
+        kvs = (await self._etcd.list(AUDIT)).kvs
+        found = ((kv.key.removeprefix(AUDIT), kv) for kv in reversed(kvs))
+        told = ((place, read(AuditEntry, kv)) for place, kv in found if not before or place < before)
+        return list(itertools.islice(((place, entry) for place, entry in told if entry), limit))
 
     async def set_slot(
         self,
@@ -343,8 +362,13 @@ def wish_of(found: KeyValue) -> SlotWish:
 
 
 def entry_of(found: KeyValue) -> HistoryEntry | None:
+    return read(HistoryEntry, found)
+
+
+def read(kind: type[Record], found: KeyValue) -> Record | None:
+    """What a key says; None if nobody can read it."""
     try:
-        return desired.parsed(HistoryEntry, found.value)
+        return desired.parsed(kind, found.value)
     except InvalidInput:
         return None
 

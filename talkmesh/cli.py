@@ -8,6 +8,7 @@ import sys
 from talkmesh.client import DEFAULT_ADDRESS
 from talkmesh.commands import (
     ask,
+    audit,
     experiment,
     feedback,
     history,
@@ -28,7 +29,23 @@ from talkmesh.errors import TalkmeshError
 from talkmesh.swap import NotInTime
 from talkmesh.terminal import clean
 
-COMMANDS = (ask, live, say, push, status, models, swap, rollback, marks, history, watch, experiment, feedback, key)
+COMMANDS = (
+    ask,
+    audit,
+    live,
+    say,
+    push,
+    status,
+    models,
+    swap,
+    rollback,
+    marks,
+    history,
+    watch,
+    experiment,
+    feedback,
+    key,
+)
 CODES = {"UNAVAILABLE": UNREACHABLE, "DEADLINE_EXCEEDED": UNREACHABLE, "ABORTED": OUTRUN}
 
 

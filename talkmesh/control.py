@@ -149,6 +149,11 @@ class Admin:
         request = admin_pb2.GetResultsRequest(flag=flag, alpha=alpha)
         return await self._call(self._stub.GetResults, request, timeout_s)
 
+    async def audit(self, limit: int = 20, before: str = "") -> list[admin_pb2.AuditEntry]:
+        """Every change, newest first; `before`, the place of an entry, goes on with what is older."""
+        request = admin_pb2.ListAuditRequest(limit=limit, before=before)
+        return list((await self._call(self._stub.ListAudit, request)).entries)
+
     async def create_key(self, request: admin_pb2.CreateKeyRequest) -> admin_pb2.CreateKeyResponse:
         """Make an API key. Its token is in the answer and nowhere else."""
         request.actor = self.actor

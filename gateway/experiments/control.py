@@ -78,7 +78,8 @@ class FlagControl:
         # What was written is kept as it was written, comments of a person's order included; who and why is ours to say.
         value = json.dumps(json.loads(text) | note.model_dump(), ensure_ascii=False)
         unchanged = mod_revision_is(key, before.mod_revision) if before else absent(key)
-        record = audited("set flag", EXPERIMENTS, f"{name}: {flag.state}", note)
+        was = before.value if before else ""
+        record = audited("set flag", EXPERIMENTS, f"{name}: {flag.state}", note, before=was, after=value)
         done = await self._etcd.transact([unchanged, *fence], [Put(key, value), record, *also])
         if not done.succeeded:
             raise Outrun(winner(name, await self._etcd.get(key)))
@@ -121,14 +122,18 @@ class FlagControl:
         found = sorted((await self._etcd.list(prefix)).kvs, key=lambda each: each.mod_revision, reverse=True)
         return [verdict for each in found if (verdict := verdict_of(each))][:limit]
 
-    async def delete(self, name: str, *, actor: str = "", reason: str = "") -> None:
-        """Take a flag away."""
+    async def delete(self, name: str, expected: int | None = None, *, actor: str = "", reason: str = "") -> None:
+        """Take a flag away. `expected`: where it is believed to stand."""
         name, note = checks.checked_name("flag", name), checks.checked_note(actor, reason)
-        key, record = FLAGS + name, audited("delete flag", EXPERIMENTS, name, note)
-        if not (await self._etcd.transact([exists(key)], [Delete(key), record])).succeeded:
-            raise NotFound(
-                "flag", name, [found.key.removeprefix(FLAGS) for found in (await self._etcd.list(FLAGS)).kvs]
-            )
+        key, found = FLAGS + name, await self._etcd.get(FLAGS + name)
+        if found is None:
+            raise NotFound("flag", name, [each.key.removeprefix(FLAGS) for each in (await self._etcd.list(FLAGS)).kvs])
+        if expected is not None and expected != found.mod_revision:
+            raise Outrun(winner(name, found))
+        record = audited("delete flag", EXPERIMENTS, name, note, before=found.value)
+        unchanged = exists(key) if expected is None else mod_revision_is(key, expected)
+        if not (await self._etcd.transact([unchanged], [Delete(key), record])).succeeded:
+            raise Outrun(winner(name, await self._etcd.get(key)))
 
     async def written(self) -> list[Written]:
         """All flags, by name, with what this gateway makes of them."""

@@ -86,6 +86,9 @@ class AuditEntry(Value):
     reason: str = ""
     generation: int = 0
     at_ms: int
+    before: str = ""
+    """What it was, and what it became: a slot's model, a flag's value."""
+    after: str = ""
 
 
 def model_key(service: str, model: str) -> str:

@@ -112,6 +112,11 @@ class AdminServiceStub:
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.FromString,
                 _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/ListAudit',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/talkmesh.admin.v1.AdminService/CreateKey',
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyRequest.SerializeToString,
@@ -244,6 +249,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Every change, by whom and why, what was before and after: newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Make an API key. Its token is in the answer and nowhere else; see docs/access.md.
         """
@@ -342,6 +354,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetResults,
                     request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.FromString,
                     response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.SerializeToString,
             ),
             'CreateKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateKey,
@@ -767,6 +784,33 @@ class AdminService:
             '/talkmesh.admin.v1.AdminService/GetResults',
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsRequest.SerializeToString,
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.GetResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/ListAudit',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

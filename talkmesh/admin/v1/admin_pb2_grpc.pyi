@@ -73,6 +73,8 @@ class AdminServiceStub:
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
     where no outcomes are kept, UNAVAILABLE while the store is away.
     """
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]
+    """Every change, by whom and why, what was before and after: newest first."""
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]
     """Make an API key. Its token is in the answer and nowhere else; see docs/access.md."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
@@ -125,6 +127,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
     where no outcomes are kept, UNAVAILABLE while the store is away.
     """
+    ListAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """Every change, by whom and why, what was before and after: newest first."""
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Make an API key. Its token is in the answer and nowhere else; see docs/access.md."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
@@ -264,6 +268,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         the store of outcomes, without etcd too. NOT_FOUND for a flag that this gateway does not know, FAILED_PRECONDITION
         where no outcomes are kept, UNAVAILABLE while the store is away.
         """
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _admin_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAuditResponse, _abc.Awaitable[_admin_pb2.ListAuditResponse]]:
+        """Every change, by whom and why, what was before and after: newest first."""
 
     @_abc_1.abstractmethod
     def CreateKey(
