@@ -30,6 +30,7 @@ from tests.fakes.etcd import etcd_server
 from tests.fakes.hosts import ROOT, until
 from tests.fakes.operators import write_catalog
 from tests.mesh.test_gateway_hosts import Gateway, gateway_process
+from tests.unit.access.test_tokens import AUDIENCE, ISSUER, R1, STRANGER, signed
 from tools.etcd import LocalEtcd
 
 pytestmark = pytest.mark.mesh
@@ -293,3 +294,20 @@ async def ran(*arguments: str) -> "subprocess.CompletedProcess[str]":
         timeout=60,
         check=False,
     )
+
+
+async def test_tokens_of_an_identity_provider(tmp_path: Path) -> None:
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [R1]}))
+    options = (f"--jwt-issuer={ISSUER}", f"--jwt-audience={AUDIENCE}", f"--jwt-jwks={jwks}")
+    async with place(*options) as here:
+        here.tokens |= {"jwt": signed(), "old": signed(exp=1), "other": signed(aud="other"), "forged": signed(STRANGER)}
+        assert [await here.code(who) for who in ("jwt", "old", "other", "forged")] == ["OK", *["UNAUTHENTICATED"] * 3]
+        assert await swap(here, "jwt") == "OK"
+        async with here.admin("ada") as admin:
+            assert (await admin.history("tts"))[0].actor == "jwt:ann (says: jwt-says)"
+        async with httpx2.AsyncClient(base_url=here.http) as client:
+            shown = {"Authorization": f"Bearer {here.tokens['jwt']}"}
+            assert (await client.get("/api/sessions", headers=shown)).status_code == 200
+        log = "".join(here.gateway.log)
+        assert not any(here.tokens[who].split(".")[2] in log for who in ("jwt", "old", "other", "forged"))

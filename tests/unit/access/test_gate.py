@@ -10,6 +10,7 @@ from gateway.access.buckets import Buckets
 from gateway.access.gate import Gate, OpenSessions
 from gateway.access.keys import KEYS, Issued, Key, KeyRing, issue
 from gateway.access.principals import EVERYBODY, Limits, Principal, Scope, author, enter
+from gateway.sessions import Sessions
 from services.runtime.errors import Denied, DomainError, InvalidInput, OverLimit, Unauthenticated, Unavailable
 from services.runtime.etcd import Away, Changes, Event, KeyValue, Snapshot
 
@@ -173,5 +174,23 @@ def test_an_author_is_who_has_shown_who_they_are() -> None:
         assert (author(""), author("bob"), author("ann")) == ("bob", "bob", "bob (says: ann)")
         with pytest.raises(InvalidInput):
             author("a\nb")
+    finally:
+        enter(EVERYBODY)
+
+
+async def test_a_conversation_counts_for_whoever_holds_it() -> None:
+    sessions = Sessions(9, 60)
+    enter(Principal("1", "ann", limits=Limits(sessions=1)))
+    try:
+        async with sessions.held("") as held:
+            with pytest.raises(OverLimit):
+                async with sessions.held(""):
+                    pass
+            enter(Principal("2", "bob", limits=Limits(sessions=1)))
+            async with sessions.held(""):
+                pass
+        enter(Principal("1", "ann", limits=Limits(sessions=1)))
+        async with sessions.held(held.id):
+            pass
     finally:
         enter(EVERYBODY)
