@@ -59,11 +59,11 @@ async def serve(settings: GatewaySettings) -> None:
         hosted = await stack.enter_async_context(hosting(live))
         hosts = [host for host in settings.push_hosts.split(",") if host]
         out = await stack.enter_async_context(outputs(live, hosts, settings.max_pushes))
+        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows, kept))
         if settings.http:
             from gateway.front import fronted
 
-            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings, gate))
-        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows, kept))
+            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings, admin.of, gate))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, live, settings, observer, ratings)

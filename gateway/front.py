@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from gateway.access.gate import Gate
+from gateway.admin import Administration
 from gateway.http.app import app_of
 from gateway.http.hosted import Hosted
 from gateway.http.serving import serving
@@ -27,6 +28,7 @@ async def fronted(
     hosted: Hosted,
     outputs: Outputs,
     ratings: Ratings,
+    admin: Administration,
     gate: Gate,
 ) -> AsyncIterator[int]:
     """Serve HTTP as the settings say; yields the port. Raises PortTaken."""
@@ -35,5 +37,16 @@ async def fronted(
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(peering(sessions, webrtc))
         offered = Offered(mesh, settings)
-        app = app_of(sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, ratings, gate=gate)
+        app = app_of(
+            sessions,
+            hosted,
+            peers,
+            offered,
+            version("talkmesh"),
+            origins,
+            outputs,
+            ratings=ratings,
+            admin=admin,
+            gate=gate,
+        )
         yield await stack.enter_async_context(serving(app, settings.http, settings.grace_s))

@@ -28,6 +28,7 @@ CODES = {
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     409: "FAILED_PRECONDITION",
+    412: "ABORTED",
     503: "UNAVAILABLE",
 }
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ RESPONSES: dict[int | str, dict[str, object]] = {
     403: {"model": ErrorBody, "description": "The token's holder may not do this"},
     404: {"model": ErrorBody, "description": "Not known, or not any more"},
     409: {"model": ErrorBody, "description": "The state of things does not allow it"},
+    413: {"model": ErrorBody, "description": "More than 65,536 bytes"},
     429: {"model": ErrorBody, "description": "The token's holder has had enough for now; see Retry-After"},
     503: {"model": ErrorBody, "description": "Not now; Retry-After tells when to try again"},
 }

@@ -16,13 +16,23 @@ async def prepare(connection: AsyncConnection) -> None:
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     await connection.run_sync(SchemaRow.metadata.tables[SchemaRow.__tablename__].create, checkfirst=True)
-    found = (await connection.execute(select(SchemaRow.version).where(SchemaRow.name == NAME))).scalar()
-    if found is None:
+    if await version(connection) is None:
         await connection.run_sync(Table.metadata.create_all)
         await connection.execute(insert(SchemaRow).values(name=NAME, version=SCHEMA))
-    elif found != SCHEMA:
-        than = "newer" if found > SCHEMA else "other"
+    await check(connection)
+
+
+async def check(connection: AsyncConnection) -> None:
+    """Raises Refused when the tables are of another version than ours: a gateway that is newer may have come by now."""
+    found = await version(connection)
+    if found != SCHEMA:
+        than = "newer" if found and found > SCHEMA else "other"
         raise Refused(
             f"the store of outcomes has schema version {found}, {than} than the {SCHEMA} of this gateway: "
             "update the gateway, or give it a store of its own"
         )
+
+
+async def version(connection: AsyncConnection) -> int | None:
+    """Of the tables; None if there are none."""
+    return (await connection.execute(select(SchemaRow.version).where(SchemaRow.name == NAME))).scalar()

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.outcomes.records import Exposure, Feedback, Given, Record, Turn
-from gateway.outcomes.schema import prepare
+from gateway.outcomes.schema import check, prepare
 from gateway.outcomes.tables import AssignmentRow, ExposureRow, FeedbackRow, Table, TurnRow
 
 CONNECT_S, WITHIN_S = 5.0, 30.0
@@ -61,6 +61,7 @@ class Store:
     async def write(self, records: Sequence[Record]) -> None:
         """Keep records, all or none; those that are there already stay as they are. Raises Unfit, too."""
         async with self._begun() as connection:
+            await check(connection)
             for table, rows in rows_of(records):
                 await connection.execute(self._unless_there(table), rows)
 

@@ -291,3 +291,31 @@ async def test_two_gateways_do_not_share_a_folder(tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match=r"outcomes_folder: .* is in use by another gateway"):
             async with gateway_process(f"--outcomes-folder={tmp_path}"):
                 pass
+
+
+async def test_with_neither_store_nor_disk_it_serves_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    folder = tmp_path / "file" / "outcomes"
+    async with (
+        experimenting() as (one, etcd),
+        keeping(one, etcd, folder, "--http=127.0.0.1:0") as (gateway, address),
+        Client(address) as client,
+    ):
+        for number in range(3):
+            session_id, (done,), _ = await ask(client, f"user-{number}")
+            assert (done.reply_text, len(done.assignments)) == ("hello", 1)
+        await client.feedback(session_id, 1.0)
+        await until(lambda: waiting(gateway, 7), WITHIN_S)
+        async with Admin(address) as admin:
+            assert await code(lambda: admin.results("arms")) == ("UNAVAILABLE", "")
+            assert await code(lambda: client.feedback("nobody", 1.0)) == ("UNAVAILABLE", "")
+        await until(lambda: logged(gateway, "outcomes cannot wait on disk, and wait in memory"), WITHIN_S)
+    assert "7 outcomes are lost" in "".join(gateway.log)
+
+
+async def logged(gateway: Gateway, text: str) -> bool:
+    return text in "".join(gateway.log)
+
+
+async def waiting(gateway: Gateway, records: int) -> bool:
+    return f"talkmesh_gateway_outcomes_waiting {records}.0" in await gateway.metrics()

@@ -172,6 +172,21 @@ async def test_tables_of_a_newer_version_are_left_alone(
     await connection.close()
 
 
+async def test_tables_that_become_newer_under_a_gateway_are_left_alone(server: Postgres, tmp_path: Path) -> None:
+    async with gateway(tmp_path, server.url) as one:
+        one.outcomes.put(turn(0))
+        await one.brought()
+        connection = await server.connect()
+        await connection.execute("UPDATE schema_version SET version = 2")
+        one.outcomes.put(turn(1))
+        await until(lambda: one.figure("spooled_total") == 1)
+        assert await server.fetch("SELECT count(*) FROM turns") == [(1,)]
+        await connection.execute("UPDATE schema_version SET version = 1")
+        await connection.close()
+        await one.brought()
+        assert await server.fetch("SELECT count(*) FROM turns") == [(2,)]
+
+
 async def test_many_gateways_begin_on_an_empty_database_at_once(server: Postgres, tmp_path: Path) -> None:
     async def begin(number: int) -> None:
         async with gateway(tmp_path / str(number), server.url) as one:

@@ -25,13 +25,13 @@ def rpcs() -> Iterator[str]:
             yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
 
 
-def routes(found: Any) -> Iterator[tuple[str, str]]:
+def routes(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Method and path of every route, those of included routers too; where a path begins with a choice, each of it."""
     for route in found:
         if inner := getattr(route, "original_router", None):
-            yield from routes(inner.routes)
+            yield from routes(inner.routes, prefix + route.include_context.prefix)
         for method in getattr(route, "methods", None) or ():
-            path = route.path
+            path = prefix + route.path
             yield from (
                 (method, path.replace("{place}", place)) for place in ("whip", "whep")[: 1 + ("{place}" in path)]
             )
@@ -42,9 +42,9 @@ async def test_every_route_has_its_line() -> None:
         return Offerings((), ())
 
     unused: Any = MagicMock(settings=WebRtcSettings())
-    app = app_of(unused, unused, unused, offered, "1", outputs=unused)
+    app = app_of(unused, unused, unused, offered, "1", outputs=unused, ratings=unused, admin=unused)
     found = {each for each in routes(app.routes) if each[0] != "HEAD"}
-    assert len(found) >= 18
+    assert len(found) >= 40
     assert [each for each in found if of_route(*each) == DENIED] == []
 
 

@@ -1,0 +1,176 @@
+"""The HTTP interface does what its own OpenAPI document says, whatever it is asked: schemathesis against a real server.
+
+Left out is what a schema of JSON cannot describe: offers and candidates of WebRTC (`/whip`, `/whep`, their PATCH and
+DELETE), streams without an end (`/live/…`), and the talk page itself.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from gateway.admin import administered
+from gateway.experiments.registry import Registry
+from gateway.http.app import app_of
+from gateway.http.hosted import hosting
+from gateway.http.page_routes import Offerings
+from gateway.http.serving import serving
+from gateway.webrtc.peers import peering
+from gateway.webrtc.settings import WebRtcSettings
+from services.runtime.etcd import Etcd, connected, etcd_settings
+from services.runtime.resident import cancelled_at_end
+from tests.fakes.live import live
+from tests.fakes.operators import Told, write_catalog
+from tools.etcd import running_etcd
+
+READY_S = 60.0
+REJECTED = [400, 404, 405, 409, 412, 413]
+EXAMPLES = {GenerationMode.POSITIVE: 10, GenerationMode.NEGATIVE: 15}
+"""Of each operation."""
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+
+async def offered() -> Offerings:
+    return Offerings(("mei", "leo"), ("heart", "joe"))
+
+
+@asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[int]:
+    """A gateway's HTTP side on a real etcd, with hosts that only say what they serve."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_etcd(folder / "etcd", sync=False))
+        etcd: Etcd = await stack.enter_async_context(connected(etcd_settings(server.endpoint)))
+        await write_catalog(etcd)
+        await Told(etcd, model="heart", generation=1).tell()
+        registry = Registry(lambda service, slot: slot != "missing")
+        await stack.enter_async_context(cancelled_at_end(registry.follow(etcd)))
+        admin = await stack.enter_async_context(administered(etcd, asyncio.Event(), registry))
+        sessions = await stack.enter_async_context(live(grace_s=0.5, most=3))
+        peers = await stack.enter_async_context(peering(sessions, WebRtcSettings(host="127.0.0.1")))
+        hosted = await stack.enter_async_context(hosting(sessions))
+        app = app_of(sessions, hosted, peers, offered, "1.2.3", admin=admin.of)
+        yield await stack.enter_async_context(serving(app, "127.0.0.1:0"))
+
+
+class Site(threading.Thread):
+    """The site on a loop of its own: schemathesis asks from this thread, and waits for the answers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.folder = folder
+        self.port = 0
+        self.ready = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.ready.set()
+
+    async def _serve(self) -> None:
+        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
+        async with site(self.folder) as self.port:
+            self.ready.set()
+            await self.over.wait()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.over.set)
+        self.join(READY_S)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    site = Site(tmp_path_factory.mktemp("schema"))
+    site.start()
+    assert site.ready.wait(READY_S) and not site.error, site.error
+    yield site.port
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def document(port: int) -> Any:
+    rejected = {"checks": {"negative_data_rejection": {"expected-statuses": REJECTED}}}
+    config = schemathesis.Config.from_dict(rejected)
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json", config=config)
+
+
+LEFT_OUT = ("/live/", "/whip", "/whep", "/{place}/")
+
+
+def operations(document: Any) -> Iterator[Any]:
+    for found in document.get_all_operations():
+        operation = found.ok()
+        if operation.path != "/" and not operation.path.startswith(LEFT_OUT):
+            yield operation
+
+
+def asked(operation: Any, mode: GenerationMode) -> list[str]:
+    """Ask for one operation in many ways; what was wrong with the answers."""
+
+    @settings(
+        max_examples=EXAMPLES[mode],
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS, timeout=30)
+
+    try:
+        ask()
+    except (Unsatisfiable, SkipTest):
+        return []
+    except FailureGroup as group:
+        return [f"{operation.label} ({mode.value}): {failure}" for failure in group.exceptions]
+    return []
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_it_does_what_its_document_says(document: Any, mode: GenerationMode) -> None:
+    found = [problem for operation in operations(document) for problem in asked(operation, mode)]
+    assert not found, "\n\n".join(found)
+
+
+def test_the_document_names_every_route_and_how_to_get_in(document: Any) -> None:
+    raw = document.raw_schema
+    assert raw["openapi"].startswith("3.1")
+    paths = raw["paths"]
+    for path in ("/api/sessions", "/api/admin/models", "/api/admin/flags/{flag}", "/api/admin/slots/{service}/{slot}"):
+        assert path in paths
+    assert raw["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
