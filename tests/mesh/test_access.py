@@ -197,7 +197,7 @@ async def test_http(here: Place) -> None:
         for path in ("/api/admin/slots", "/ofrep/v1/evaluate/flags", "/api/admin/keys"):
             assert (await get(path)).status_code == 401
         assert (await get("/api/admin/keys", "otto")).status_code == 403
-        put = {"json": {"model": "joe", "actor": "the boss"}}
+        put: Any = {"json": {"model": "joe", "actor": "the boss"}}
         slot, key = "/api/admin/slots/tts/stable", "x-api-key"
         assert (await client.put(slot, **put)).status_code == 401
         assert (await client.put(slot, **put, headers={key: here.tokens["vera"]})).status_code == 403
