@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from gateway.access.access import gated
+from gateway.access.grpc_gate import GrpcGate
 from gateway.admin import ADMIN_SERVICE, administered
 from gateway.http.hosted import hosting
 from gateway.live.sessions import live_sessions
@@ -48,6 +50,7 @@ async def serve(settings: GatewaySettings) -> None:
             await stack.enter_async_context(exposed(settings.metrics, metrics))
         access = settings.etcd_access()
         etcd = await stack.enter_async_context(etcd_connected(access)) if access else None
+        gate = await stack.enter_async_context(gated(settings, etcd))
         mesh = await stack.enter_async_context(connected(settings.places, etcd, metrics))
         kept = await stack.enter_async_context(kept_as_told(settings, metrics))
         observer = Observer(metrics, mesh.guard, mesh.experiments, kept.keeps if kept else None)
@@ -60,7 +63,7 @@ async def serve(settings: GatewaySettings) -> None:
         if settings.http:
             from gateway.front import fronted
 
-            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings, admin.of))
+            await stack.enter_async_context(fronted(settings, mesh, live, hosted, out, ratings, admin.of, gate))
 
         def attach(server: grpc.aio.Server) -> None:
             servicer = ConversationServicer(mesh, sessions, live, settings, observer, ratings)
@@ -69,7 +72,7 @@ async def serve(settings: GatewaySettings) -> None:
             admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
         names = (CONVERSATION_SERVICE, ADMIN_SERVICE, LIVE_SERVICE)
-        at = listening(settings.listen, names, attach, settings.grace_s)
+        at = listening(settings.listen, names, attach, settings.grace_s, (GrpcGate(gate),))
         _, health = await stack.enter_async_context(at)
         await stack.enter_async_context(keeping(begin(mesh, health)))
         await drain.wait()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+from gateway.access.gate import Gate
 from gateway.admin import Administration
 from gateway.http.app import app_of
 from gateway.http.hosted import Hosted
@@ -28,6 +29,7 @@ async def fronted(
     outputs: Outputs,
     ratings: Ratings,
     admin: Administration,
+    gate: Gate,
 ) -> AsyncIterator[int]:
     """Serve HTTP as the settings say; yields the port. Raises PortTaken."""
     webrtc = WebRtcSettings(ice_servers=ice_servers(settings.ice_servers), host=settings.webrtc_host)
@@ -36,6 +38,15 @@ async def fronted(
         peers = await stack.enter_async_context(peering(sessions, webrtc))
         offered = Offered(mesh, settings)
         app = app_of(
-            sessions, hosted, peers, offered, version("talkmesh"), origins, outputs, ratings=ratings, admin=admin
+            sessions,
+            hosted,
+            peers,
+            offered,
+            version("talkmesh"),
+            origins,
+            outputs,
+            ratings=ratings,
+            admin=admin,
+            gate=gate,
         )
         yield await stack.enter_async_context(serving(app, settings.http, settings.grace_s))

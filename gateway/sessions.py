@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.access.gate import OpenSessions
+from gateway.access.principals import current
 from gateway.experiments.registry import Assigned
 from services.runtime.errors import Busy, NotFound, Unavailable
 from talkmesh.llm.v1 import llm_pb2
@@ -62,6 +64,7 @@ class Sessions:
         self._most = most
         self._keep_s = keep_s
         self._sessions: dict[str, Session] = {}
+        self._open = OpenSessions()
 
     @property
     def in_use(self) -> int:
@@ -77,18 +80,19 @@ class Sessions:
         """The session `session_id`, or a new one for "", for the time of one call.
 
         Raises NotFound for an id that is not known (any more), Unavailable while another call has it, and Busy when the
-        gateway has as many calls as it may.
+        gateway, or whoever calls, has as many calls as it may.
         """
         self._forget_old()
         if self.in_use >= self._most:
             raise Busy(f"all {self._most} sessions of this gateway are in use", retry_after_s=2.0)
         session = await self._released(session_id) if session_id else Session(secrets.token_urlsafe(16))
-        self._sessions[session.id] = session
-        session.left_at = None
-        try:
-            yield session
-        finally:
-            session.left_at = time.monotonic()
+        with self._open.one_more(current()):
+            self._sessions[session.id] = session
+            session.left_at = None
+            try:
+                yield session
+            finally:
+                session.left_at = time.monotonic()
 
     async def _released(self, session_id: str) -> Session:
         """A known session, as soon as the call that has it lets go: a client may come back before its old call is gone."""

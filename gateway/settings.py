@@ -1,7 +1,7 @@
 """The gateway's settings: read once, checked, then frozen."""
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -63,6 +63,16 @@ class GatewaySettings(OutcomesOptions, EtcdOptions):
     live_load: float = Field(0.8, gt=0, le=1, description="share of a renderer's time that live sessions may take")
     patience_s: float = Field(10, ge=0, description="how long a live session waits for a service that has gone")
     apology: str = Field(APOLOGY, description="what a live session says when no reply could be made")
+    access: Literal["required", "open"] = Field(
+        "required",
+        description="required: callers show a key or token; open: whoever reaches this gateway may do everything",
+    )
+    jwt_issuer: str = Field("", description="identity provider whose tokens count, as their iss has it; empty is none")
+    jwt_audience: str = Field("", description="whom its tokens must be made out for, as their aud has it")
+    jwt_jwks: str = Field("", description="where its public keys are: an https URL, or a file")
+    jwt_roles_claim: str = Field("roles", description="claim that holds roles; with dots for one inside another")
+    jwt_scopes_claim: str = Field("scope", description="claim that holds scopes")
+    jwt_names: str = Field("", description="the provider's names for ours, such as mesh-ops=operator,chat=talk")
     grace_s: float = Field(20, ge=0, description="time that calls get to end after the first stop signal")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 

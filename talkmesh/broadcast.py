@@ -18,8 +18,8 @@ import grpc
 
 from talkmesh.client import DEFAULT_ADDRESS, SessionConfig
 from talkmesh.conversation.v1 import conversation_pb2
+from talkmesh.credentials import gateway_channel
 from talkmesh.errors import TalkmeshError, from_outcome
-from talkmesh.flow import FLOW_CONTROL
 from talkmesh.live.v1 import live_pb2, live_pb2_grpc
 from talkmesh.outcomes import Outcome
 
@@ -31,12 +31,13 @@ Response = TypeVar("Response")
 class Live:
     """A connection to a gateway's live sessions. An async context manager; every method raises TalkmeshError."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, call_timeout_s: float = 20.0) -> None:
+    def __init__(self, address: str = DEFAULT_ADDRESS, call_timeout_s: float = 20.0, token: str = "") -> None:
         self.address = address
+        self._token = token
         self._call_timeout_s = call_timeout_s
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=FLOW_CONTROL)
+        self._channel = gateway_channel(self.address, self._token)
         self._stub: live_pb2_grpc.LiveServiceAsyncStub = live_pb2_grpc.LiveServiceStub(self._channel)
         return self
 

@@ -12,6 +12,7 @@ from talkmesh.commands import (
     experiment,
     feedback,
     history,
+    key,
     live,
     marks,
     models,
@@ -23,11 +24,28 @@ from talkmesh.commands import (
     watch,
 )
 from talkmesh.commands.options import FAILED, NOT_IN_TIME, OUTRUN, UNREACHABLE, WELL
+from talkmesh.credentials import TOKEN, TOKEN_FILE
 from talkmesh.errors import TalkmeshError
 from talkmesh.swap import NotInTime
 from talkmesh.terminal import clean
 
-COMMANDS = (ask, audit, live, say, push, status, models, swap, rollback, marks, history, watch, experiment, feedback)
+COMMANDS = (
+    ask,
+    audit,
+    live,
+    say,
+    push,
+    status,
+    models,
+    swap,
+    rollback,
+    marks,
+    history,
+    watch,
+    experiment,
+    feedback,
+    key,
+)
 CODES = {"UNAVAILABLE": UNREACHABLE, "DEADLINE_EXCEEDED": UNREACHABLE, "ABORTED": OUTRUN}
 
 
@@ -35,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
     address = os.environ.get("TALKMESH_ADDRESS", DEFAULT_ADDRESS)
     top = argparse.ArgumentParser(prog="talkmesh", description="Talk to a digital human, and replace its models.")
     top.add_argument("--address", default=address, help=f"the gateway's host:port ($TALKMESH_ADDRESS; {address})")
+    top.add_argument(
+        "--token", default="", help=f"to show to the gateway; other users can see it here, not in ${TOKEN}"
+    )
+    top.add_argument("--token-file", default="", help=f"file that holds the token (${TOKEN_FILE})")
     commands = top.add_subparsers(dest="command", required=True)
     for module in COMMANDS:
         module.add(commands)
@@ -48,6 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     5 somebody else changed the same thing first, 6 not done in the time given, 130 interrupted.
     """
     options = parser().parse_args(arguments)
+    # Every command's clients look here.
+    os.environ |= {TOKEN: options.token} if options.token else {}
+    os.environ |= {TOKEN: "", TOKEN_FILE: options.token_file} if options.token_file and not options.token else {}
     try:
         sys.exit(asyncio.run(options.run(options)))
     except TalkmeshError as error:

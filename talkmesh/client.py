@@ -19,8 +19,8 @@ from talkmesh import events
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.call import LiveCall, LiveOptions
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.credentials import gateway_channel
 from talkmesh.errors import TalkmeshError, WavError, from_outcome
-from talkmesh.flow import FLOW_CONTROL
 from talkmesh.outcomes import Ending, Outcome
 from talkmesh.wav import Wav, read_wav
 
@@ -110,11 +110,12 @@ class SessionConfig:
 class Client:
     """A connection to a gateway. An async context manager."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+    def __init__(self, address: str = DEFAULT_ADDRESS, token: str = "") -> None:
         self.address = address
+        self._token = token
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=FLOW_CONTROL)
+        self._channel = gateway_channel(self.address, self._token)
         self._stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
             self._channel
         )

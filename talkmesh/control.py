@@ -14,8 +14,8 @@ import grpc
 
 from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
 from talkmesh.client import DEFAULT_ADDRESS, User
+from talkmesh.credentials import gateway_channel
 from talkmesh.errors import TalkmeshError, from_outcome
-from talkmesh.flow import FLOW_CONTROL
 from talkmesh.mesh import Mesh
 from talkmesh.outcomes import Ending, Outcome
 from talkmesh.swap import HostProgress, NotInTime, Swap
@@ -33,13 +33,16 @@ class Admin:
     etcd is away.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, actor: str = "", call_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, actor: str = "", call_timeout_s: float = 10.0, token: str = ""
+    ) -> None:
         self.address = address
+        self._token = token
         self.actor = actor
         self._call_timeout_s = call_timeout_s
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=FLOW_CONTROL)
+        self._channel = gateway_channel(self.address, self._token)
         self._stub: admin_pb2_grpc.AdminServiceAsyncStub = admin_pb2_grpc.AdminServiceStub(self._channel)
         return self
 
@@ -150,6 +153,20 @@ class Admin:
         """Every change, newest first; `before`, the place of an entry, goes on with what is older."""
         request = admin_pb2.ListAuditRequest(limit=limit, before=before)
         return list((await self._call(self._stub.ListAudit, request)).entries)
+
+    async def create_key(self, request: admin_pb2.CreateKeyRequest) -> admin_pb2.CreateKeyResponse:
+        """Make an API key. Its token is in the answer and nowhere else."""
+        request.actor = self.actor
+        return await self._call(self._stub.CreateKey, request)
+
+    async def keys(self) -> list[admin_pb2.Key]:
+        """All API keys, also those that do not hold any more."""
+        return list((await self._call(self._stub.ListKeys, admin_pb2.ListKeysRequest())).keys)
+
+    async def revoke_key(self, id_: str, *, reason: str = "") -> admin_pb2.Key:
+        """Have an API key hold no more, on every gateway."""
+        request = admin_pb2.RevokeKeyRequest(id=id_, actor=self.actor, reason=reason)
+        return (await self._call(self._stub.RevokeKey, request)).key
 
     async def watch(self) -> AsyncGenerator[Mesh, None]:
         """The state of all hosts, and again after each change, until the caller stops.

@@ -33,9 +33,11 @@ from services.runtime.errors import DomainError
 from services.runtime.etcd import connected, etcd_settings
 from services.runtime.lifeline import PARENT_VARIABLE
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.credentials import gateway_channel, local_file, read
 from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from tools.etcd import EtcdFailed, LocalEtcd, free_ports, running_etcd
 from tools.seed import seed
+from tools.tokens import local_token
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S = 120.0
@@ -129,6 +131,8 @@ class RunningMesh:
     etcd: LocalEtcd | None = None
     http: str = ""
     """host:port of the talk page."""
+    token: Path = Path()
+    """File of the token that clients of this user find by themselves."""
 
     async def pids(self) -> dict[str, int]:
         """Process ids by name; the engine processes as "tts/engine"."""
@@ -222,11 +226,12 @@ async def running_mesh(
         await planted(endpoints, models or {})
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkmesh-state-")))
         found = members(endpoints, state, gateway_port, http_port, hosts or {}, extra or {}, modules or {})
+        token = await stack.enter_async_context(local_token(endpoints, found["gateway"].address))
         tasks = [asyncio.create_task(member.run(log, environment)) for member in found.values()]
         stack.push_async_callback(stop_all, list(found.values()), tasks)
         await first_failure_or(asyncio.gather(*map(ready, found.values())), tasks)
         await discovered(found["gateway"])
-        yield RunningMesh(found["gateway"].address, found, endpoints, local, found["gateway"].http)
+        yield RunningMesh(found["gateway"].address, found, endpoints, local, found["gateway"].http, token)
 
 
 async def fresh_etcd(stack: AsyncExitStack, logs: Path, port: int) -> LocalEtcd:
@@ -250,7 +255,7 @@ async def planted(endpoints: str, models: Mapping[str, str]) -> None:
 async def discovered(gateway: Member) -> None:
     """Return when the gateway knows a host of every service. Raises NotReady."""
     deadline = time.monotonic() + DISCOVERY_S
-    async with grpc.aio.insecure_channel(gateway.address) as channel:
+    async with gateway_channel(gateway.address, read(local_file(gateway.address))) as channel:
         stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
             channel
         )
@@ -309,7 +314,8 @@ async def up(options: argparse.Namespace) -> None:
         for name, member in mesh.members.items():
             print(f"  {name:10} {member.address}", flush=True)
         print(f"  {'etcd':10} {mesh.endpoints}", flush=True)
-        print(f"  talk to it: http://{mesh.http}", flush=True)
+        print(f"  talk to it: http://{mesh.http}/#token={read(mesh.token)}", flush=True)
+        print(f"  token: {mesh.token}; talkmesh finds it by itself on this machine", flush=True)
         await stop.wait()
         hurry = asyncio.create_task(kill_on(now, list(mesh.members.values())))
     hurry.cancel()

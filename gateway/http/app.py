@@ -8,6 +8,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
+from gateway.access.gate import Gate
+from gateway.access.http_gate import HttpGate
 from gateway.admin import Administration
 from gateway.http import feedback_routes, ofrep_routes, outputs_routes, page_routes, peer_routes, session_routes
 from gateway.http.admin import routes as admin_routes
@@ -20,8 +22,8 @@ from gateway.outcomes.ratings import Ratings
 from gateway.outputs.outputs import Outputs
 from gateway.webrtc.peers import Peers
 
-ASKED = ("Content-Type", "Authorization", "If-Match", "If-None-Match")
-EXPOSED = ("Location", "Link", "Retry-After", "ETag")
+ASKED = ("Content-Type", "Authorization", "X-API-Key", "If-Match", "If-None-Match")
+EXPOSED = ("Location", "Link", "Retry-After", "ETag", "WWW-Authenticate")
 
 
 def described(app: FastAPI) -> None:
@@ -63,8 +65,9 @@ def app_of(
     *,
     ratings: Ratings | None = None,
     admin: Administration | None = None,
+    gate: Gate | None = None,
 ) -> FastAPI:
-    """The app. Pages of other `origins` may use it; by default none may."""
+    """The app. Pages of other `origins` may use it; by default none may. Without a `gate` everybody may do everything."""
     # The pages that show an OpenAPI document come from elsewhere; the document itself is there.
     app = FastAPI(title="talkmesh", version=version, docs_url=None, redoc_url=None)
     told_as_json(app)
@@ -79,10 +82,12 @@ def app_of(
     # Last, since "/{place}/…" would otherwise be asked first.
     app.include_router(peer_routes.router_of(peers))
     app.mount("/static", Fresh(directory=STATIC, check_dir=False), name="static")
+    if gate is not None:
+        app.add_middleware(HttpGate, gate=gate)
     if origins:
         methods, headers = (
             ("GET", "POST", "PUT", "PATCH", "DELETE"),
-            ("Content-Type", "Authorization", "If-Match", "If-None-Match"),
+            ASKED,
         )
         app.add_middleware(
             CORSMiddleware,

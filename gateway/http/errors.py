@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gateway.webrtc.faults import Fault, fault_of
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, OverLimit, Unauthenticated
 
 STATUSES = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "ABORTED": 409,
@@ -23,6 +24,7 @@ STATUSES = {
     "UNAVAILABLE": 503,
 }
 CODES = {
+    401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     409: "FAILED_PRECONDITION",
@@ -49,9 +51,12 @@ class ErrorBody(BaseModel):
 
 RESPONSES: dict[int | str, dict[str, object]] = {
     400: {"model": ErrorBody, "description": "Something sent is not right; `field` names it"},
+    401: {"model": ErrorBody, "description": "No token, or one that does not hold (any more)"},
+    403: {"model": ErrorBody, "description": "The token's holder may not do this"},
     404: {"model": ErrorBody, "description": "Not known, or not any more"},
     409: {"model": ErrorBody, "description": "The state of things does not allow it"},
     413: {"model": ErrorBody, "description": "More than 65,536 bytes"},
+    429: {"model": ErrorBody, "description": "The token's holder has had enough for now; see Retry-After"},
     503: {"model": ErrorBody, "description": "Not now; Retry-After tells when to try again"},
 }
 
@@ -72,9 +77,15 @@ def response_of(fault: Fault, status: int = 0, headers: Mapping[str, str] | None
     return JSONResponse({"error": fault.as_json()}, status or STATUSES.get(fault.code, 500), headers)
 
 
+def told(error: DomainError) -> JSONResponse:
+    """The response that tells of a domain error. That a caller has had enough is not that there is no room."""
+    headers = {"WWW-Authenticate": 'Bearer realm="talkmesh"'} if isinstance(error, Unauthenticated) else {}
+    return response_of(fault_of(error), 429 if isinstance(error, OverLimit) else 0, headers)
+
+
 async def on_domain_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError)
-    return response_of(fault_of(error))
+    return told(error)
 
 
 async def on_wrong(_: Request, error: Exception) -> Response:

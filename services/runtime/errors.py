@@ -57,6 +57,22 @@ class Busy(Unavailable):
     """The server is at its limit of concurrent work; nothing is wrong with the call."""
 
 
+class OverLimit(Busy):
+    """The caller has had as much as it may have for now; the server has room for others."""
+
+
+class Unauthenticated(DomainError):
+    """Nobody knows who is calling. `kind` is a word for it, for those who count."""
+
+    def __init__(self, problem: str, kind: str) -> None:
+        self.kind = kind
+        super().__init__(problem)
+
+
+class Denied(DomainError):
+    """Whoever is calling may not do this."""
+
+
 class Drained(Unavailable):
     """A stream had not ended when its model's time was over; the same call goes to the model that came after it."""
 

@@ -28,7 +28,11 @@ class PortTaken(Exception):
 
 @asynccontextmanager
 async def listening(
-    address: str, names: Sequence[str], attach: Callable[[grpc.aio.Server], None], grace_s: float
+    address: str,
+    names: Sequence[str],
+    attach: Callable[[grpc.aio.Server], None],
+    grace_s: float,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> AsyncIterator[tuple[int, HealthReport]]:
     """A started server with health and reflection for the services `names`; yields its port and its health.
 
@@ -36,7 +40,7 @@ async def listening(
     error or by cancellation, then or later, they end at once. Raises PortTaken.
     """
     calls, report = OpenCalls(), HealthReport(names)
-    server = channels.server(interceptors=(calls,))
+    server = channels.server(interceptors=(calls, *interceptors))
     attach(server)
     health_pb2_grpc.add_HealthServicer_to_server(report.servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

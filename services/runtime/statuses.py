@@ -13,12 +13,14 @@ from grpc_status import rpc_status
 
 from services.runtime.errors import (
     Busy,
+    Denied,
     DomainError,
     InvalidInput,
     LoadFailed,
     NotFound,
     Outrun,
     Refused,
+    Unauthenticated,
     Unavailable,
     WeightsMismatch,
 )
@@ -36,6 +38,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 CODES: tuple[tuple[type[DomainError], int], ...] = (
     (InvalidInput, code_pb2.INVALID_ARGUMENT),
     (NotFound, code_pb2.NOT_FOUND),
+    (Unauthenticated, code_pb2.UNAUTHENTICATED),
+    (Denied, code_pb2.PERMISSION_DENIED),
     (Busy, code_pb2.RESOURCE_EXHAUSTED),
     (Unavailable, code_pb2.UNAVAILABLE),
     (WeightsMismatch, code_pb2.FAILED_PRECONDITION),

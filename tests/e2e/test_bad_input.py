@@ -12,6 +12,7 @@ import pytest
 from talkmesh import AudioInput, Client, Outcome, SessionConfig, TalkmeshError, Video, Wav, read_wav
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
+from talkmesh.credentials import gateway_channel
 from tests.e2e.asking import Answer, collect
 
 TEXT_ONLY = SessionConfig(video=False, audio=False, phonemes=False)
@@ -31,7 +32,7 @@ async def still_answers(mesh: str) -> None:
 
 async def raw(mesh: str, *requests: Request) -> grpc.aio.AioRpcError:
     """Send messages as they are, and return what the call fails with."""
-    async with grpc.aio.insecure_channel(mesh) as channel:
+    async with gateway_channel(mesh) as channel:
         stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
             channel
         )

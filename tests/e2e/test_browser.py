@@ -15,6 +15,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from talkmesh import read_wav
+from talkmesh.credentials import token_for
 
 CHROMIUM = shutil.which("chromium")
 RATE = 16000
@@ -103,7 +104,8 @@ async def test_a_person_talks_to_the_page_interrupts_and_goes_on(
     errors: list[str] = []
     async with page_with(microphone(tmp_path / "microphone.wav", question)) as page:
         page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto(f"http://{addresses['http']}/")
+        await page.goto(f"http://{addresses['http']}/#token={token_for(addresses['gateway'])}")
+        assert "token" not in page.url
         await page.click("#start")
         await until(page, "document.documentElement.dataset.phase === 'live'")
         await until(page, "document.getElementById('video').videoWidth > 0")

@@ -95,10 +95,21 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_process(*arguments: str) -> AsyncIterator[Gateway]:
+async def gateway_process(*arguments: str, access: str = "open") -> AsyncIterator[Gateway]:
     """A gateway that listens; on leaving it must end well and have logged no defect."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments),
+        *(
+            sys.executable,
+            "-m",
+            "gateway",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+            "--access",
+            access,
+            *arguments,
+        ),
         cwd=ROOT,
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         stderr=asyncio.subprocess.PIPE,

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import ValidationError
 
+from gateway.access import principals
 from gateway.admin import (
     Administration,
     audit_proto,
@@ -61,31 +62,31 @@ def models_router(admin: Administration) -> APIRouter:
     @router.put("/vetoes/{service}/{model}", status_code=204, response_class=Response)
     async def veto_model(service: Named, model: Named, author: Author) -> Response:
         """Keep a model out of every slot. One that is serving stays: roll it back first."""
-        await admin.control.set_veto(service, model, True, actor=author.actor, reason=author.reason)
+        await admin.control.set_veto(service, model, True, actor=principals.author(author.actor), reason=author.reason)
         return Response(status_code=204)
 
     @router.delete("/vetoes/{service}/{model}", status_code=204, response_class=Response)
     async def unveto_model(service: Named, model: Named, actor: Actor = "", reason: Reason = "") -> Response:
         """Let it in again."""
-        await admin.control.set_veto(service, model, False, actor=actor, reason=reason)
+        await admin.control.set_veto(service, model, False, actor=principals.author(actor), reason=reason)
         return Response(status_code=204)
 
     @router.post("/evictions/{service}/{model}", status_code=204, response_class=Response)
     async def evict_model(service: Named, model: Named, author: Author) -> Response:
         """Free the memory of a warm model that no slot wants."""
-        await admin.control.evict(service, model, actor=author.actor, reason=author.reason)
+        await admin.control.evict(service, model, actor=principals.author(author.actor), reason=author.reason)
         return Response(status_code=204)
 
     @router.put("/preloads/{service}/{model}", status_code=204, response_class=Response)
     async def preload_model(service: Named, model: Named, author: Author) -> Response:
         """Keep a model warm on every host before it is asked for."""
-        await admin.control.preload(service, model, True, actor=author.actor, reason=author.reason)
+        await admin.control.preload(service, model, True, actor=principals.author(author.actor), reason=author.reason)
         return Response(status_code=204)
 
     @router.delete("/preloads/{service}/{model}", status_code=204, response_class=Response)
     async def unpreload_model(service: Named, model: Named, actor: Actor = "", reason: Reason = "") -> Response:
         """Keep it warm no longer."""
-        await admin.control.preload(service, model, False, actor=actor, reason=reason)
+        await admin.control.preload(service, model, False, actor=principals.author(actor), reason=reason)
         return Response(status_code=204)
 
     return router
@@ -113,7 +114,7 @@ def slots_router(admin: Administration) -> APIRouter:
             expected=wish.expected_model,
             drain_s=wish.drain_s,
             standby_s=wish.standby_s,
-            actor=wish.actor,
+            actor=principals.author(wish.actor),
             reason=wish.reason,
         )
         return answered(models.SlotChange, slot_change(change))
@@ -121,7 +122,9 @@ def slots_router(admin: Administration) -> APIRouter:
     @router.post("/slots/{service}/{slot}/rollback")
     async def roll_back(service: Named, slot: Named, author: Author) -> models.SlotChange:
         """Want in a slot again what it wanted before."""
-        change = await admin.control.roll_back(service, slot, actor=author.actor, reason=author.reason)
+        change = await admin.control.roll_back(
+            service, slot, actor=principals.author(author.actor), reason=author.reason
+        )
         return answered(models.SlotChange, slot_change(change))
 
     @router.get("/history/{service}/{slot}")
@@ -206,7 +209,9 @@ def flags_router(admin: Administration) -> APIRouter:
         check_strictly(text)
         expected = 0 if if_none_match == "*" else revision_in(if_match)
         try:
-            revision = await admin.flags.put(flag, text, expected, actor=value.actor, reason=value.reason)
+            revision = await admin.flags.put(
+                flag, text, expected, actor=principals.author(value.actor), reason=value.reason
+            )
         except Outrun as error:
             raise conditional(error, expected) from None
         response.headers["ETag"] = f'"{revision}"'
@@ -222,7 +227,7 @@ def flags_router(admin: Administration) -> APIRouter:
         """Take an experiment away: everybody gets what everybody gets, from their next stream on."""
         expected = revision_in(if_match)
         try:
-            await admin.flags.delete(flag, expected, actor=actor, reason=reason)
+            await admin.flags.delete(flag, expected, actor=principals.author(actor), reason=reason)
         except Outrun as error:
             raise conditional(error, expected) from None
         return Response(status_code=204)
@@ -230,7 +235,9 @@ def flags_router(admin: Administration) -> APIRouter:
     @router.post("/{flag}/promote")
     async def promote(flag: Named, promoted: models.Promoted) -> models.Changes:
         """Make a variant what everybody gets, and end the experiment, in one transaction."""
-        changes = await admin.promotion.promote(flag, promoted.variant, actor=promoted.actor, reason=promoted.reason)
+        changes = await admin.promotion.promote(
+            flag, promoted.variant, actor=principals.author(promoted.actor), reason=promoted.reason
+        )
         return answered(models.Changes, admin_pb2.PromoteResponse(changes=map(slot_change, changes)))
 
     @router.get("/{flag}/results")

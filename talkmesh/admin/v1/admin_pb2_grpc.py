@@ -117,6 +117,21 @@ class AdminServiceStub:
                 request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
                 _registered_method=True)
+        self.CreateKey = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/CreateKey',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyResponse.FromString,
+                _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/ListKeys',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.RevokeKey = channel.unary_unary(
+                '/talkmesh.admin.v1.AdminService/RevokeKey',
+                request_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
+                response_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -241,6 +256,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateKey(self, request, context):
+        """Make an API key. Its token is in the answer and nowhere else; see docs/access.md.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """All API keys, also those that do not hold any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeKey(self, request, context):
+        """Have an API key hold no more, from now on and on every gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -323,6 +359,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListAudit,
                     request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.FromString,
                     response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.SerializeToString,
+            ),
+            'CreateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateKey,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'RevokeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeKey,
+                    request_deserializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -760,6 +811,87 @@ class AdminService:
             '/talkmesh.admin.v1.AdminService/ListAudit',
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
             talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/CreateKey',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/ListKeys',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkmesh.admin.v1.AdminService/RevokeKey',
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
+            talkmesh_dot_admin_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,7 @@ import grpc
 from talkmesh import SessionConfig
 from talkmesh.audio.v1 import audio_pb2
 from talkmesh.conversation.v1 import conversation_pb2, conversation_pb2_grpc
-from talkmesh.flow import FLOW_CONTROL
+from talkmesh.credentials import gateway_channel
 from tools.bench.living.loudspeaker import Loudspeaker, heard
 from tools.bench.living.microphone import BYTES_A_SAMPLE, RATE_HZ, Microphone
 from tools.bench.living.scenes import STOPPED_S, until
@@ -211,7 +211,7 @@ async def opened(
 ) -> AsyncIterator[Line]:
     """A live session whose microphone is on, if anybody is to speak. Raises SessionEnded when it is refused."""
     live = live or conversation_pb2.Live(endpointing=conversation_pb2.ENDPOINTING_AUTO, grace_ms=1)
-    async with grpc.aio.insecure_channel(address, options=FLOW_CONTROL) as channel:
+    async with gateway_channel(address) as channel:
         stub: conversation_pb2_grpc.ConversationServiceAsyncStub = conversation_pb2_grpc.ConversationServiceStub(
             channel
         )

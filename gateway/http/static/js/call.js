@@ -2,6 +2,7 @@
 
 import { Connection } from "./connection.js";
 import { Fault } from "./faults.js";
+import { shown } from "./token.js";
 
 const TAKE_UP_MS = 30000;
 const FIRST_PAUSE_MS = 400;
@@ -48,7 +49,7 @@ export class Call extends EventTarget {
     this.#enter("connecting"); // From now on nothing can be said, also while the old connection is being closed.
     await old.close();
     // A live session keeps the wishes it began with: it ends, and another one takes its history over.
-    await fetch(`api/sessions/${encodeURIComponent(this.sessionId)}`, { method: "DELETE" }).catch(() => {});
+    await fetch(`api/sessions/${encodeURIComponent(this.sessionId)}`, { method: "DELETE", headers: shown() }).catch(() => {});
     await this.#begin(wishes, track);
   }
 

@@ -2,6 +2,7 @@
 
 import { Fault, faultOf, unreachable } from "./faults.js";
 import { fragmentOf, gathered, linkedServers } from "./ice.js";
+import { shown } from "./token.js";
 
 const CONNECT_MS = 12000;
 const DISCONNECTED_MS = 3000;
@@ -63,13 +64,13 @@ export class Connection extends EventTarget {
     clearTimeout(this.#disconnected);
     this.channel.close();
     this.peer.close();
-    if (this.#location) await fetch(this.#location, { method: "DELETE", keepalive: true }).catch(() => {});
+    if (this.#location) await fetch(this.#location, { method: "DELETE", headers: shown(), keepalive: true }).catch(() => {});
   }
 
   async #post(url, signal) {
     const { sdp } = this.peer.localDescription;
     this.#posted = true;
-    const response = await fetch(url, { method: "POST", headers: { "Content-Type": "application/sdp" }, body: sdp, signal })
+    const response = await fetch(url, { method: "POST", headers: shown({ "Content-Type": "application/sdp" }), body: sdp, signal })
       .catch((error) => { throw error.name === "AbortError" ? error : unreachable(); });
     if (!response.ok) throw await faultOf(response);
     const location = response.headers.get("Location");
@@ -108,7 +109,7 @@ export class Connection extends EventTarget {
   #trickle() {
     if (!this.#location || !this.#late.length) return;
     const body = fragmentOf(this.peer.localDescription.sdp, this.#late.splice(0));
-    const headers = { "Content-Type": "application/trickle-ice-sdpfrag" };
+    const headers = shown({ "Content-Type": "application/trickle-ice-sdpfrag" });
     fetch(this.#location, { method: "PATCH", headers, body }).catch(() => {});
   }
 

@@ -12,6 +12,7 @@ import { Problems } from "./problems.js";
 import { Screen } from "./screen.js";
 import { Talking } from "./talking.js";
 import { drawLevel, keepAwake } from "./surroundings.js";
+import { shown, takeToken } from "./token.js";
 
 const TAIL_MS = 80; // What is on its way when push to talk is let go is still heard.
 const NOTICE_MS = 7000;
@@ -314,7 +315,7 @@ function listen() {
 // --- The page --------------------------------------------------------------------------------------------------------
 
 async function configured() {
-  const response = await fetch("api/config").catch(() => { throw unreachable(); });
+  const response = await fetch("api/config", { headers: shown() }).catch(() => { throw unreachable(); });
   if (!response.ok) throw await faultOf(response);
   return response.json();
 }
@@ -336,6 +337,7 @@ async function untilConfigured() {
 }
 
 async function begin() {
+  takeToken();
   inEveryLanguage(() => {
     translate(document);
     $("connection-text").textContent = say(`phase_${root.dataset.phase}`);

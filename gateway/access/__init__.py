@@ -1,0 +1,1 @@
+"""Who may do what: API keys, tokens of an identity provider, roles, scopes and limits. See docs/access.md."""
