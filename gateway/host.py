@@ -98,6 +98,15 @@ class Host:
         """The generation that a slot serves; 0 while it serves nothing, or it is not known."""
         return next((slot.generation for slot in self.status.slots if slot.slot == name), 0)
 
+    def serves(self, name: str) -> bool:
+        """Whether a slot serves what it wants. One that is on its way to another is neither the one nor the other."""
+        slot = next((each for each in self.status.slots if each.slot == name), None)
+        return slot is not None and slot.generation > 0 and slot.wanted_model in ("", slot.model)
+
+    def error(self, name: str) -> str:
+        """Why a slot does not serve what it wants; empty if it does, or if nobody knows."""
+        return next((slot.error for slot in self.status.slots if slot.slot == name), "")
+
     def trouble(self, name: str) -> str:
         """Why a slot is not served as it should be, in the host's words; empty if it is, or if nobody knows why."""
         slot = next((each for each in self.status.slots if each.slot == name), None)

@@ -218,7 +218,7 @@ class Mesh:
             self.metrics.hosts_changed(backends)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         """Of this gateway, for those who read what it decided."""
-        self.experiments = Registry(self.serves, self.serving, self.trouble)
+        self.experiments = Registry(self.serves, self.serving, self.missing)
         control = FlagControl(etcd, self.experiments) if etcd else None
         self.shadows = Shadows(metrics.shadow_ended)
         self.guard = Guard(self.experiments, control, group.create_task, self.name)
@@ -234,14 +234,18 @@ class Mesh:
             await self._changed.wait()
 
     def serves(self, service: str, slot: str) -> bool:
-        """Whether every healthy host of a service serves a slot, and there is one."""
+        """Whether every healthy host of a service serves what a slot wants, and there is one."""
         hosts = [host for host in self.services[service].hosts if host.healthy]
-        return bool(hosts) and all(host.generation_of(slot) for host in hosts)
+        return bool(hosts) and all(host.serves(slot) for host in hosts)
 
     def serving(self, service: str, slot: str) -> str:
         """The models that the hosts of a service serve in a slot, as "model@generation", apart by spaces."""
         statuses = (each for host in self.services[service].hosts for each in host.status.slots if each.slot == slot)
         return " ".join(sorted({f"{each.model}@{each.generation}" for each in statuses if each.generation}))
+
+    def missing(self, service: str, slot: str) -> str:
+        """Why the hosts of a service do not serve what a slot wants, in their words; empty if nobody says."""
+        return "; ".join(sorted({text for host in self.services[service].hosts if (text := host.error(slot))}))
 
     def trouble(self, service: str, slot: str) -> str:
         """What the hosts of a service say is wrong with a slot; empty if nothing."""

@@ -30,6 +30,7 @@ from services.runtime.desired import parsed
 from services.runtime.errors import InvalidInput
 from talkmesh.admin.v1 import admin_pb2, admin_pb2_grpc
 from talkmesh.client import DEFAULT_ADDRESS
+from talkmesh.credentials import token_for
 from talkmesh.flow import FLOW_CONTROL
 
 POLL_S, PATIENCE_S = 2.0, 5.0
@@ -59,11 +60,12 @@ class TalkmeshProvider(AbstractProvider):
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, poll_s: float = POLL_S, token: str = "") -> None:
-        """`token`: what the gateway lets in, if it asks for one."""
+        """`token`: what the gateway lets in; without one it is looked for as the other clients do."""
         super().__init__()
         self._address = address
         self._poll_s = poll_s
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        found = token_for(address, token)
+        self._metadata = (("authorization", f"Bearer {found}"),) if found else ()
         self._flags: dict[str, Known] = {}
         self._ready = self._stale = False
         self._over = threading.Event()

@@ -72,8 +72,8 @@ class Registry:
 
     ready: Ready
     serving: Serving = unknown
-    trouble: Serving = unknown
-    """Why hosts do not serve a slot, in their words."""
+    missing: Serving = unknown
+    """Why hosts do not serve what a slot wants, in their words."""
     problems: dict[str, str] = field(default_factory=dict)
     """Key → what is wrong with its newest value."""
     stale: bool = False
@@ -291,7 +291,7 @@ class Registry:
             return f"there is no bundle {variant.bundle!r}"
         missing = [slot for slot in self._slots_of(variant).items() if not self.ready(*slot)]
         names = ", ".join(f"slot {slot!r} of {service}" for service, slot in missing)
-        why = "; ".join(filter(None, (self.trouble(*slot) for slot in missing)))
+        why = "; ".join(filter(None, (self.missing(*slot) for slot in missing)))
         return f"{names} is not served by every host{f' ({why})' if why else ''}" if missing else ""
 
 

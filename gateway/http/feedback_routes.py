@@ -11,7 +11,7 @@ from services.runtime.errors import Refused
 class Feedback(BaseModel):
     """A score, and why."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     score: float = Field(ge=-1, le=1, description="-1 (bad) to 1 (good); n of 5 stars is (n - 3) / 2")
     turn_id: str = Field(default="", max_length=64, description="empty: the session as a whole")

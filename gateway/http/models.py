@@ -30,13 +30,13 @@ ENDPOINTING = {
 class SessionWishes(BaseModel):
     """How a session is to be; what is left out is the gateway's default."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     portrait: str = Field(default="", max_length=200)
     voice: str = Field(default="", max_length=200)
     size: int = Field(default=0, ge=0, le=4096, description="width and height of the picture in pixels")
     language: str = Field(default="", max_length=40)
-    mode: Mode = Field(default=Mode.AUTO, description="auto: silence ends a turn; push: the client does")
+    mode: Mode = Field(default=Mode.AUTO, strict=False, description="auto: silence ends a turn; push: the client does")
     system_prompt: str = Field(default="", max_length=20000)
     barge_in: bool | None = Field(
         default=None, description="whether the user's speech stops a reply; by default it does"
@@ -67,7 +67,7 @@ class SessionWishes(BaseModel):
 class Text(BaseModel):
     """Something to say or to ask."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(min_length=1, max_length=20000)
 

@@ -20,16 +20,6 @@ from services.runtime.errors import InvalidInput
 ErrorCode = Literal["PARSE_ERROR", "INVALID_CONTEXT", "TARGETING_KEY_MISSING", "FLAG_NOT_FOUND", "GENERAL"]
 
 
-class Context(BaseModel):
-    """Who asks. `targetingKey` is the user's id; attributes are those of docs/experiments.md, others are passed over."""
-
-    targetingKey: str = Field(min_length=1)
-
-
-class Evaluation(BaseModel):
-    context: Context
-
-
 class Evaluated(BaseModel):
     """What a flag is to somebody. Without `value`, the caller's own default."""
 

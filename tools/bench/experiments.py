@@ -218,6 +218,9 @@ def parser() -> argparse.ArgumentParser:
     add("--gateways", type=int, default=3, help="that follow it (3)")
     add("--workers", type=int, default=6, help="users at a time on the real mesh (6)")
     add("--fails", type=float, default=1.0, help="share of clauses that its broken voice fails at (1)")
+    add(
+        "--compare", type=int, default=0, help="first, so many users of two voices that are well, and their results (0)"
+    )
     add("--no-live", action="store_true", help="leave the real mesh out")
     add("--only-live", action="store_true", help="nothing but the real mesh")
     add("--seed", type=int, default=5)

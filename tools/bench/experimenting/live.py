@@ -14,13 +14,15 @@ from services.runtime.etcd import connected, etcd_settings
 from services.runtime.settings import CATALOG_FOLDER
 from talkmesh import TalkmeshError, User
 from talkmesh.admin.v1 import admin_pb2
+from talkmesh.commands import results
 from talkmesh.control import Admin
 from tools.bench.experimenting import broken
 from tools.bench.experimenting.crowd import Crowd
 from tools.up import RunningMesh, running_mesh
 
-FLAG, SLOT, CONTROL, VARIANT = "voice", "candidate", "heart", "broken"
-READY_S, ROLLED_BACK_S, AFTER_S = 120.0, 120.0, 5.0
+FLAG, SLOT, CONTROL, VARIANT = "third-voice", "candidate", "heart", "broken"
+COMPARED, OTHER = "voice", "joe"
+READY_S, ROLLED_BACK_S, AFTER_S, SETTLED_S = 120.0, 120.0, 5.0, 2.0
 BUCKETS = 1_000_000
 TURNS = 2
 """Of a session: one to lose, and one that must not be lost."""
@@ -69,6 +71,24 @@ async def state_of(admin: Admin, flag: str) -> str:
     return str(json.loads(found.json).get("state", "on"))
 
 
+async def compared(mesh: RunningMesh, options: argparse.Namespace) -> list[str]:
+    """Two voices for half of the users each, until enough have come; what the operator reads then."""
+    crowd = Crowd(mesh.address, COMPARED)
+    async with Admin(mesh.address, actor="bench") as admin:
+        await begun(admin, COMPARED, CONTROL, OTHER, OTHER)
+        await crowd.talk("listener", options.workers, TURNS, lambda seen: len(seen.visits) >= options.compare)
+        await asyncio.sleep(SETTLED_S)
+        found = await admin.results(COMPARED)
+        assert await state_of(admin, COMPARED) == "on", "nothing was wrong with it"
+        await ended(admin, COMPARED)
+    return results.lines(found)
+
+
+async def ended(admin: Admin, flag: str) -> None:
+    """Take a flag away, for another that is about the same slot."""
+    await admin.delete_flag(flag, reason="bench")
+
+
 async def rolled_back(mesh: RunningMesh, options: argparse.Namespace) -> dict[str, Any]:
     """Half of the users hear the broken voice, until they do not any more; and then some."""
     crowd, over = Crowd(mesh.address, FLAG), asyncio.Event()
@@ -111,7 +131,9 @@ def figures(crowd: Crowd, verdict: admin_pb2.Verdict, loading_s: float) -> dict[
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The whole run, and its figures."""
     with tempfile.TemporaryDirectory(prefix="bench-experiments-") as logs:
-        async with running_mesh(Path(logs), modules={"tts": broken.MODULE}) as mesh:
+        outcomes = {"gateway": ("--outcomes-folder", str(Path(logs) / "outcomes"))}
+        async with running_mesh(Path(logs), modules={"tts": broken.MODULE}, extra=outcomes) as mesh:
             await offered(mesh, options.fails)
             print("the mesh is ready", file=sys.stderr, flush=True)
-            return await rolled_back(mesh, options)
+            told = await compared(mesh, options) if options.compare else []
+            return await rolled_back(mesh, options) | ({"compared": told} if told else {})
