@@ -58,22 +58,16 @@ class Gate:
         if not token:
             raise Unauthenticated(f"no token came with the call: {self._advice()}", "no token")
         try:
-            # A key costs a hash to look at, so it comes before all patience: nobody who has one is kept out by others.
+            # To look at what was brought costs little, so it comes before all patience: nobody whose key or token holds is
+            # kept out by others behind the same proxy. How often a provider is asked for its keys is limited there.
             if token.startswith("tmk_") and self._ring:
                 return self._ring.principal(token)
-            if self._tokens and (known := self._tokens.known(token)):
-                return known
-            self._patient(peer)
             if not self._tokens or token.startswith("tmk_"):
                 raise Unauthenticated(f"this gateway knows no such tokens: {self._advice()}", "unknown kind")
             return await self._tokens.principal(token)
         except Unauthenticated as error:
             self._failed(peer, error)
             raise
-
-    def _patient(self, peer: str) -> None:
-        if wait_s := self._failures.wait_s(peer, FAILURES_PER_S, FAILURES_AT_ONCE):
-            raise OverLimit("too many tokens from here did not hold", wait_s)
 
     def _failed(self, peer: str, error: Unauthenticated) -> None:
         """Count a failure, and tell of it unless there were too many to tell of. Raises OverLimit."""

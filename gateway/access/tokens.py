@@ -63,9 +63,11 @@ class KeySet:
 
     async def key(self, kid: str) -> jwt.PyJWK:
         """The key of an id. Raises Unauthenticated for one that is not known, Unavailable when no keys can be had."""
-        async with self._lock:
-            if self._worth_asking(kid):
-                await self._refresh()
+        # Keys that are known do not wait while somebody asks for others.
+        if kid not in self._keys or self._worth_asking(kid):
+            async with self._lock:
+                if self._worth_asking(kid):
+                    await self._refresh()
         if not self._keys:
             raise Unavailable("the identity provider's keys cannot be had", retry_after_s=COOLDOWN_S)
         if not kid and len(self._keys) == 1:
@@ -131,9 +133,9 @@ class Tokens:
         self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
 
     def known(self, token: str) -> Principal | None:
-        """Whoever a token stands for that was checked before and has not expired."""
+        """Whoever a token stands for that was checked not long ago and has not expired."""
         found = self._verified.get(token)
-        return found[0] if found and found[1] + LEEWAY_S > self._wall() else None
+        return found[0] if found and found[1] > self._wall() else None
 
     async def principal(self, token: str) -> Principal:
         """Whoever a token stands for. Raises Unauthenticated, and Unavailable when no keys can be had."""
@@ -141,7 +143,9 @@ class Tokens:
             return found
         claims = await self._claims(token)
         principal = self._principal(claims)
-        self._verified[token] = (principal, float(claims["exp"]))
+        # Not for as long as it lasts: the provider may have taken back the key that signed it.
+        until = min(float(claims["exp"]) + LEEWAY_S, self._wall() + FRESH_S)
+        self._verified[token] = (principal, until)
         if len(self._verified) > MOST_VERIFIED:
             self._verified.popitem(last=False)
         return principal

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import httpx2
 import pytest
+import pytest_asyncio
 
 from gateway.access.key_control import KeyControl, Wanted
 from gateway.access.keys import KEYS
@@ -318,3 +319,35 @@ async def test_tokens_of_an_identity_provider(tmp_path: Path) -> None:
             assert (await client.get("/api/sessions", headers=shown)).status_code == 200
         log = "".join(here.gateway.log)
         assert not any(here.tokens[who].split(".")[2] in log for who in ("jwt", "old", "other", "forged"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "GET /static/../api/admin/flags",
+        "GET /static/%2e%2e/api/admin/flags",
+        "GET /live/x/../../api/admin/flags",
+        "GET //api/admin/flags",
+        "GET /api/admin%2Fflags",
+        "GET http://elsewhere/api/admin/flags",
+        "get /api/admin/flags",
+        "HEAD /api/admin/flags",
+        "OPTIONS /api/admin/flags",
+        "GET /static/%2e%2e/app.py",
+    ],
+)
+async def test_paths_that_are_not_what_they_seem(barred: str, asked: str) -> None:
+    name, _, port = barred.rpartition(":")
+    # By hand: a client would tidy the path up.
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(f"{asked} HTTP/1.1\r\nHost: {barred}\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), WITHIN_S)
+    writer.close()
+    assert answer.split(b" ")[1] in (b"401", b"404"), answer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def barred() -> AsyncIterator[str]:
+    """host:port of the HTTP side of a gateway that lets nobody in."""
+    async with gateway_process("--http=127.0.0.1:0", access="required") as gateway:
+        yield await gateway.at("HTTP on")

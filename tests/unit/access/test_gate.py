@@ -1,15 +1,20 @@
 """The gate: keys, limits, and those who try again and again."""
 
+import json
 import logging
 import time
+from pathlib import Path
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gateway.access import needs
 from gateway.access.buckets import Buckets
 from gateway.access.gate import Gate, OpenSessions
 from gateway.access.keys import KEYS, Issued, Key, KeyRing, issue
 from gateway.access.principals import EVERYBODY, Limits, Principal, Scope, author, enter
+from gateway.access.tokens import Issuer, Tokens
 from gateway.sessions import Sessions
 from services.runtime.errors import Denied, DomainError, InvalidInput, OverLimit, Unauthenticated, Unavailable
 from services.runtime.etcd import Away, Changes, Event, KeyValue, Snapshot
@@ -141,6 +146,21 @@ async def test_ten_thousand_bad_logins(caplog: pytest.LogCaptureFixture) -> None
         with pytest.raises(DomainError):
             await admitted(gate, "junk", peer=f"10.{number}")
     assert len(failures) == 100
+
+
+async def test_tokens_that_hold_come_in_past_those_that_do_not(tmp_path: Path) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    (tmp_path / "jwks").write_text(json.dumps({"keys": [{**public, "kid": "1", "alg": "EdDSA"}]}))
+    gate = Gate(None, Tokens(Issuer("me", "talkmesh", str(tmp_path / "jwks"))))
+    for number in range(100):
+        with pytest.raises(DomainError):
+            await admitted(gate, f"junk-{number}", peer="proxy")
+    claims = {"iss": "me", "aud": "talkmesh", "sub": "ann", "exp": time.time() + 300, "roles": ["viewer"]}
+    token = jwt.encode(claims, key, "EdDSA", {"kid": "1"})
+    assert (await admitted(gate, token, peer="proxy")).name == "jwt:ann"
+    with pytest.raises(OverLimit):
+        await admitted(gate, token[:-8] + "AAAAAAAA", peer="proxy")
 
 
 async def test_open_lets_everybody_do_everything() -> None:

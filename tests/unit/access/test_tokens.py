@@ -1,9 +1,11 @@
 """Tokens of an identity provider: which hold, which do not, and what is made of their claims."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.access.principals import Role, Scope
-from gateway.access.tokens import Issuer, Tokens
+from gateway.access.tokens import FRESH_S, Issuer, Tokens
 from services.runtime.errors import InvalidInput, Unauthenticated, Unavailable
 
 ISSUER, AUDIENCE = "https://id.example", "talkmesh"
@@ -162,6 +164,36 @@ async def test_a_token_that_held_before_ends_with_its_time(provider: Provider) -
     assert tokens.known(token)
     now += 331
     assert tokens.known(token) is None
+
+
+async def test_a_key_that_the_provider_takes_back_ends_the_tokens_it_signed(provider: Provider) -> None:
+    now = time.time()
+    tokens = Tokens(Issuer(ISSUER, AUDIENCE, str(provider.file)), lambda: now, lambda: now)
+    token = signed(exp=now + 86_400)
+    await tokens.principal(token)
+    provider.publish(E1)
+    now += FRESH_S + 1
+    assert tokens.known(token) is None
+    with pytest.raises(Unauthenticated, match="a key that the identity provider does not have"):
+        await tokens.principal(token)
+
+
+async def test_known_keys_do_not_wait_for_a_provider_that_hangs(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, hangs = provider.tokens(), threading.Event()
+    await tokens.principal(signed())
+    monkeypatch.setattr("gateway.access.tokens.fetched", lambda _: hangs.wait(60) and b"")
+    provider.now = 31
+    asking = asyncio.create_task(tokens.principal(signed(STRANGER, kid="nobody")))
+    await asyncio.sleep(0.05)
+    try:
+        assert (await asyncio.wait_for(tokens.principal(signed(sub="bob")), 20)).name == "jwt:bob"
+        assert not asking.done()
+    finally:
+        hangs.set()
+    with pytest.raises(Unauthenticated):
+        await asking
 
 
 async def test_claims_by_the_providers_names(provider: Provider) -> None:
