@@ -78,6 +78,7 @@ ROUTES: Mapping[tuple[str, str], Need] = {
     ("GET", "/openapi.json"): FREE,
     ("GET", "/api/config"): FREE,
     ("POST", "/api/sessions"): TALK,
+    ("POST", "/api/admin/decide"): VIEWER,
     ("GET", "/api/sessions"): OPERATOR,
     ("GET", "/api/sessions/{session_id}"): TALK_OR_OPERATOR,
     ("DELETE", "/api/sessions/{session_id}"): TALK_OR_OPERATOR,

@@ -28,6 +28,9 @@ def add(commands: Commands) -> None:
     made = named(verbs, "put", "write an experiment from a file, see docs/experiments.md", put)
     made.add_argument("file", type=Path, help="JSON; - reads the standard input")
     takes_expected(made)
+    made = named(verbs, "create", "the same, if there is none of that name yet", put)
+    made.add_argument("file", type=Path, help="JSON; - reads the standard input")
+    made.set_defaults(expect=0)
     made = named(verbs, "ramp", "have more of the users take part", ramp)
     made.add_argument("percent", type=percentage, help="of those that are meant; nobody leaves an arm")
     made.add_argument(

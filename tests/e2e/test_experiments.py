@@ -11,6 +11,7 @@ import pytest
 from services.runtime.desired import PREFIX
 from services.runtime.etcd import Etcd, EtcdSettings, connected
 from talkmesh import Client, SessionConfig, TalkmeshError, TurnDone, User
+from talkmesh.control import Admin
 
 READY_S = 60.0
 FLAG = {
@@ -98,3 +99,19 @@ async def test_an_attribute_that_is_not_known_is_refused(mesh: str) -> None:
             async with client.session(config):
                 pass
     assert caught.value.field == "who.attributes['contry']"
+
+
+async def test_a_shadow_is_told_everything_and_heard_by_nobody(mesh: str, etcd: Etcd) -> None:
+    shadow = FLAG | {"state": "shadow", "arms": {"heart": [[0, 1]], "joe": [[1, 1_000_000]]}}
+    async with written(etcd, slots__tts__candidate={"model": "joe"}), written(etcd, flags__voice=shadow):
+        async with Admin(mesh) as admin, asyncio.timeout(READY_S):
+            while not (found := [each for each in await admin.flags() if not each.lacks and not each.problem]):
+                await asyncio.sleep(0.5)
+            while not sum(found[0].shadows[0].streams.values() if found[0].shadows else ()):
+                done = await turn(mesh, "alice")
+                assert (voice(done), variants(done)) == ("heart", {})
+                found = [each for each in await admin.flags() if each.flag == "voice"]
+        (figures,) = found[0].shadows
+        assert (figures.variant, figures.service) == ("joe", "tts")
+        assert figures.streams["ok"] == figures.pairs >= 1
+        assert figures.live_ms > 0 and figures.shadow_ms > 0

@@ -206,5 +206,7 @@ async def test_the_command(address: str, admin: Admin, tmp_path: Path, capsys: p
     assert (shown["value"]["state"], shown["value"]["enrolled"]) == ("off", [[0, 250_000]])
     assert "25 %" in (await talkmesh("status"))[1]
     assert (await talkmesh("put", "voice", str(file), "--expect", "1"))[0] == 5
+    assert (await talkmesh("create", "voice", str(file)))[0] == 5
+    assert (await talkmesh("create", "other", str(file)))[0] == 0
     assert (await talkmesh("remove", "voice"))[1] == "voice: removed\n"
     assert (await talkmesh("stop", "voice"))[0] == 1

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from services.runtime.desired import model_key
+from services.runtime.desired import budget_key, model_key
 from services.runtime.etcd import connected, etcd_settings
 from services.runtime.settings import CATALOG_FOLDER
 from talkmesh import TalkmeshError, User
@@ -24,6 +24,8 @@ FLAG, SLOT, CONTROL, VARIANT = "third-voice", "candidate", "heart", "broken"
 COMPARED, OTHER = "voice", "joe"
 READY_S, ROLLED_BACK_S, AFTER_S, SETTLED_S = 120.0, 120.0, 5.0, 2.0
 BUCKETS = 1_000_000
+ROOM = 4
+"""Models of a service at a time: two that serve, one on its way, one that still drains."""
 TURNS = 2
 """Of a session: one to lose, and one that must not be lost."""
 
@@ -41,11 +43,12 @@ def experiment(control: str, variant: str) -> str:
 
 
 async def offered(mesh: RunningMesh, fails: float) -> None:
-    """Have the catalog know the broken voice."""
+    """Have the catalog know the broken voice, and room for it beside two others."""
     known = json.loads((CATALOG_FOLDER / "tts.json").read_text(encoding="utf-8"))["heart"]
     spec = known | {"engine": "broken", "options": known["options"] | {"fails": fails}}
     async with connected(etcd_settings(mesh.endpoints)) as etcd:
         await etcd.put(model_key("tts", VARIANT), json.dumps(spec))
+        await etcd.put(budget_key("tts"), json.dumps({"models": ROOM}))
 
 
 async def begun(admin: Admin, flag: str, control: str, variant: str, model: str) -> float:
