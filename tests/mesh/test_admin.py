@@ -109,6 +109,8 @@ async def test_slot_history_and_audit_are_written_at_once(etcd: Etcd) -> None:
         "actor": "ann",
         "reason": "warmer",
         "generation": change.entry.generation,
+        "before": "",
+        "after": "joe",
     }
 
 
