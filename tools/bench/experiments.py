@@ -31,7 +31,7 @@ from gateway.experiments.flags import Flag
 from gateway.experiments.registry import FLAGS, Registry
 from gateway.experiments.rules import Attributes
 from services.runtime.etcd import connected, etcd_settings
-from tools.bench.experimenting import live
+from tools.bench.experimenting import curve, live
 from tools.bench.figures import percentile
 from tools.bench.machine import machine
 from tools.etcd import running_etcd
@@ -223,6 +223,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-live", action="store_true", help="leave the real mesh out")
     add("--only-live", action="store_true", help="nothing but the real mesh")
+    add("--svg", type=Path, help="where the detection curve is drawn")
     add("--seed", type=int, default=5)
     add("--json", action="store_true", help="figures as JSON on one line")
     return made
@@ -231,4 +232,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
     found = asyncio.run(measure(options))
+    if options.svg and "detection" in found:
+        options.svg.write_text(curve.svg(found["detection"]), encoding="utf-8")
     sys.stdout.write(json.dumps(found, indent=None if options.json else 2) + "\n")

@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from talkmesh import Outcome, Stage, TurnDone, Wav
+from tools.bench.experimenting import curve
 from tools.bench.figures import percentile, spread
 from tools.bench.turn import TurnTimes, trailing_silence_ms, waterfall
 
@@ -39,3 +40,11 @@ def test_waterfall_tiles_the_interval() -> None:
     assert sum(parts.values()) == pytest.approx(140)
     assert parts["unexplained"] == pytest.approx(10)
     assert unexplained_pct == pytest.approx(100 * 10 / 140)
+
+
+def test_the_detection_curve_falls_with_the_rate_of_failures() -> None:
+    rows = [{"rate": 0.02, "hold": 1_826, "guard": 4_462}, {"rate": 1.0, "hold": 7, "guard": 13}]
+    drawn = curve.svg(rows)
+    assert drawn.startswith("<svg") and drawn.count("<polyline") == 2
+    assert curve.up(4_462) < curve.up(13), "more sessions stand higher"
+    assert curve.across(0.02) < curve.across(1.0)
