@@ -59,7 +59,7 @@ async def serve(settings: GatewaySettings) -> None:
         hosted = await stack.enter_async_context(hosting(live))
         hosts = [host for host in settings.push_hosts.split(",") if host]
         out = await stack.enter_async_context(outputs(live, hosts, settings.max_pushes))
-        admin = await stack.enter_async_context(administered(etcd, drain, mesh.experiments, mesh.shadows, kept))
+        admin = await stack.enter_async_context(administered(etcd, drain, mesh.flags, mesh.shadows, kept))
         if settings.http:
             from gateway.front import fronted
 

@@ -14,13 +14,12 @@ import grpc
 from gateway import catalog
 from gateway.access.key_control import KeyControl
 from gateway.access.key_protos import key_proto, wanted_of
-from gateway.access.principals import author
 from gateway.control import Control, SlotChange
 from gateway.evictions import Evictions
 from gateway.experiments.assignment import Decision
 from gateway.experiments.control import FlagControl, Written
 from gateway.experiments.promotion import Promotion
-from gateway.experiments.registry import Registry, of_user
+from gateway.experiments.registry import of_user
 from gateway.experiments.shadowing import Figures, Shadows
 from gateway.experiments.verdicts import Verdict
 from gateway.observed import Observed
@@ -71,13 +70,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def SetFlag(self, request: admin_pb2.SetFlagRequest, context: Context) -> admin_pb2.SetFlagResponse:
         expected = request.expected_revision if request.HasField("expected_revision") else None
         revision = await self._flags.put(
-            request.flag, request.json, expected, actor=author(request.actor), reason=request.reason
+            request.flag, request.json, expected, actor=request.actor, reason=request.reason
         )
         return admin_pb2.SetFlagResponse(revision=revision)
 
     @statuses.answered
     async def DeleteFlag(self, request: admin_pb2.DeleteFlagRequest, context: Context) -> admin_pb2.DeleteFlagResponse:
-        await self._flags.delete(request.flag, actor=author(request.actor), reason=request.reason)
+        await self._flags.delete(request.flag, actor=request.actor, reason=request.reason)
         return admin_pb2.DeleteFlagResponse()
 
     @statuses.answered
@@ -98,7 +97,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     @statuses.answered
     async def Promote(self, request: admin_pb2.PromoteRequest, context: Context) -> admin_pb2.PromoteResponse:
         changes = await self._promotion.promote(
-            request.flag, request.variant, actor=author(request.actor), reason=request.reason
+            request.flag, request.variant, actor=request.actor, reason=request.reason
         )
         return admin_pb2.PromoteResponse(changes=map(slot_change, changes))
 
@@ -131,7 +130,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             expected=request.expected_model if request.HasField("expected_model") else None,
             drain_s=request.drain_s if request.HasField("drain_s") else None,
             standby_s=request.standby_s if request.HasField("standby_s") else None,
-            actor=author(request.actor),
+            actor=request.actor,
             reason=request.reason,
         )
         return admin_pb2.SetSlotResponse(change=slot_change(change))
@@ -139,26 +138,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     @statuses.answered
     async def RollBack(self, request: admin_pb2.RollBackRequest, context: Context) -> admin_pb2.RollBackResponse:
         change = await self._control.roll_back(
-            request.service, request.slot, actor=author(request.actor), reason=request.reason
+            request.service, request.slot, actor=request.actor, reason=request.reason
         )
         return admin_pb2.RollBackResponse(change=slot_change(change))
 
     @statuses.answered
     async def SetVeto(self, request: admin_pb2.SetVetoRequest, context: Context) -> admin_pb2.SetVetoResponse:
         await self._control.set_veto(
-            request.service, request.model, request.vetoed, actor=author(request.actor), reason=request.reason
+            request.service, request.model, request.vetoed, actor=request.actor, reason=request.reason
         )
         return admin_pb2.SetVetoResponse()
 
     @statuses.answered
     async def Evict(self, request: admin_pb2.EvictRequest, context: Context) -> admin_pb2.EvictResponse:
-        await self._control.evict(request.service, request.model, actor=author(request.actor), reason=request.reason)
+        await self._control.evict(request.service, request.model, actor=request.actor, reason=request.reason)
         return admin_pb2.EvictResponse()
 
     @statuses.answered
     async def Preload(self, request: admin_pb2.PreloadRequest, context: Context) -> admin_pb2.PreloadResponse:
         await self._control.preload(
-            request.service, request.model, request.preload, actor=author(request.actor), reason=request.reason
+            request.service, request.model, request.preload, actor=request.actor, reason=request.reason
         )
         return admin_pb2.PreloadResponse()
 
@@ -171,7 +170,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     @statuses.answered
     async def CreateKey(self, request: admin_pb2.CreateKeyRequest, context: Context) -> admin_pb2.CreateKeyResponse:
-        issued, key = await self._keys.create(wanted_of(request), actor=author(request.actor), reason=request.reason)
+        issued, key = await self._keys.create(wanted_of(request), actor=request.actor, reason=request.reason)
         return admin_pb2.CreateKeyResponse(key=key_proto(issued.id, key), token=issued.token)
 
     @statuses.answered
@@ -180,7 +179,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     @statuses.answered
     async def RevokeKey(self, request: admin_pb2.RevokeKeyRequest, context: Context) -> admin_pb2.RevokeKeyResponse:
-        key = await self._keys.revoke(request.id, actor=author(request.actor), reason=request.reason)
+        key = await self._keys.revoke(request.id, actor=request.actor, reason=request.reason)
         return admin_pb2.RevokeKeyResponse(key=key_proto(request.id, key))
 
     @statuses.told_as_status
@@ -201,7 +200,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 async def administered(
     etcd: Etcd | None,
     stopping: asyncio.Event,
-    experiments: Registry,
+    flags: FlagControl,
     shadows: Shadows | None = None,
     kept: Kept | None = None,
 ) -> AsyncIterator[AdminServicer]:
@@ -217,9 +216,8 @@ async def administered(
         if etcd is not None:
             tasks.append(group.create_task(observed.follow(etcd)))
         try:
-            control, flags = Control(etcd, evictions), FlagControl(etcd, experiments)
-            promotion, ask = Promotion(control, flags, experiments), partial(asked, experiments, kept)
-            keys = KeyControl(etcd)
+            control, keys = Control(etcd, evictions), KeyControl(etcd)
+            promotion, ask = Promotion(control, flags), partial(asked, flags.registry, kept)
             yield AdminServicer(Administration(control, observed, flags, promotion, shadows or Shadows(), ask, keys))
         finally:
             for task in tasks:

@@ -4,6 +4,7 @@ import re
 
 from pydantic import ValidationError
 
+from gateway.access.principals import author
 from services.runtime import desired
 from services.runtime.desired import Cause, Note, SlotWish
 from services.runtime.errors import InvalidInput, NotFound
@@ -36,11 +37,11 @@ def checked_name(field: str, name: str) -> str:
 
 
 def checked_note(actor: str, reason: str) -> Note:
-    """Raises InvalidInput for texts that are too long."""
+    """Why something is changed, and who is named for it: see `principals.author`. Raises InvalidInput for texts too long."""
     for field, text, most in (("actor", actor, MOST_ACTOR_CHARS), ("reason", reason, MOST_REASON_CHARS)):
         if len(text) > most:
             raise InvalidInput(field, f"has {len(text)} characters", f"at most {most}")
-    return Note(actor=actor, reason=reason)
+    return Note(actor=author(actor), reason=reason)
 
 
 def checked_wish(

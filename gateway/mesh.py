@@ -219,9 +219,9 @@ class Mesh:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         """Of this gateway, for those who read what it decided."""
         self.experiments = Registry(self.serves, self.serving, self.missing)
-        control = FlagControl(etcd, self.experiments) if etcd else None
+        self.flags = FlagControl(etcd, self.experiments)
         self.shadows = Shadows(metrics.shadow_ended)
-        self.guard = Guard(self.experiments, control, group.create_task, self.name)
+        self.guard = Guard(self.experiments, self.flags if etcd else None, group.create_task, self.name)
 
     def _hosts_changed(self, backends: Backends) -> None:
         self.metrics.hosts_changed(backends)
@@ -253,7 +253,7 @@ class Mesh:
 
     async def kept(self, etcd: Etcd) -> None:
         """What experiments need, until cancelled."""
-        await keep(etcd, self.experiments, self.guard, self.trouble, self.name)
+        await keep(etcd, self.flags, self.guard, self.trouble, self.name)
 
     def seats(
         self,

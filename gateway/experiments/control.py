@@ -127,7 +127,7 @@ class FlagControl:
         name, note = checks.checked_name("flag", name), checks.checked_note(actor, reason)
         key, found = FLAGS + name, await self._etcd.get(FLAGS + name)
         if found is None:
-            raise NotFound("flag", name, [each.key.removeprefix(FLAGS) for each in (await self._etcd.list(FLAGS)).kvs])
+            raise NotFound("flag", name, await self._names())
         if expected is not None and expected != found.mod_revision:
             raise Outrun(winner(name, found))
         record = audited("delete flag", EXPERIMENTS, name, note, before=found.value)
@@ -137,17 +137,23 @@ class FlagControl:
 
     async def written(self) -> list[Written]:
         """All flags, by name, with what this gateway makes of them."""
-        found = sorted((await self._etcd.list(FLAGS)).kvs, key=lambda each: each.key)
-        return [
-            Written(
-                (name := each.key.removeprefix(FLAGS)),
-                each.value,
-                each.mod_revision,
-                self._registry.problems.get(each.key, ""),
-                self._registry.lacks(name),
-            )
-            for each in found
-        ]
+        return [self._read(each) for each in sorted((await self._etcd.list(FLAGS)).kvs, key=lambda each: each.key)]
+
+    async def one_written(self, name: str) -> Written:
+        """One of them."""
+        name = checks.checked_name("flag", name)
+        found = await self._etcd.get(FLAGS + name)
+        if found is None:
+            raise NotFound("flag", name, await self._names())
+        return self._read(found)
+
+    def _read(self, found: KeyValue) -> Written:
+        name = found.key.removeprefix(FLAGS)
+        problem = self._registry.problems.get(found.key, "")
+        return Written(name, found.value, found.mod_revision, problem, self._registry.lacks(name))
+
+    async def _names(self) -> list[str]:
+        return [each.key.removeprefix(FLAGS) for each in (await self._etcd.list(FLAGS, keys_only=True)).kvs]
 
     def decide(self, units: dict[str, str], attributes: Attributes, name: str = "") -> list[Decision]:
         """What a user would get of one flag, or of each. Answers from what this gateway knows, with or without etcd."""

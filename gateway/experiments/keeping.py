@@ -7,7 +7,6 @@ from gateway.experiments.control import FlagControl
 from gateway.experiments.guard import Guard
 from gateway.experiments.leader import leading
 from gateway.experiments.ramping import Ramping
-from gateway.experiments.registry import Registry
 from gateway.experiments.tallies import Tallies
 from gateway.experiments.tripping import Trips, Trouble
 from services.runtime.errors import DomainError
@@ -17,9 +16,10 @@ TELL_S, TTL_S, AGAIN_S = 0.5, 10, 1.0
 log = logging.getLogger(__name__)
 
 
-async def keep(etcd: Etcd, registry: Registry, guard: Guard, trouble: Trouble, gateway: str) -> None:
+async def keep(etcd: Etcd, flags: FlagControl, guard: Guard, trouble: Trouble, gateway: str) -> None:
     """Follow the flags, tell of the sessions here, look for what is not served, and let ramps grow while this one leads."""
-    ramping = Ramping(etcd, registry, FlagControl(etcd, registry), gateway)
+    registry = flags.registry
+    ramping = Ramping(etcd, registry, flags, gateway)
     async with asyncio.TaskGroup() as group:
         group.create_task(registry.follow(etcd))
         group.create_task(telling(etcd, Tallies(registry, guard, gateway)))

@@ -3,7 +3,6 @@
 from gateway import checks
 from gateway.control import Control, Prepared, SlotChange, pause
 from gateway.experiments.control import FlagControl
-from gateway.experiments.registry import Registry
 from gateway.experiments.verdicts import Verdict
 from services.runtime.desired import STABLE, Note
 from services.runtime.errors import NotFound, Outrun, Refused
@@ -15,10 +14,10 @@ ATTEMPTS = 5
 class Promotion:
     """`registry` is what this gateway makes of the flags."""
 
-    def __init__(self, control: Control, flags: FlagControl, registry: Registry) -> None:
+    def __init__(self, control: Control, flags: FlagControl) -> None:
         self._control = control
         self._flags = flags
-        self._registry = registry
+        self._registry = flags.registry
 
     async def promote(self, flag: str, variant: str, *, actor: str = "", reason: str = "") -> list[SlotChange]:
         """Make a variant what everybody gets, and switch the flag off. Returns what became of the slots.

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf import json_format
 
-from gateway.admin import administered
+from gateway.admin import AdminServicer, administered
+from gateway.experiments.control import FlagControl
 from gateway.experiments.registry import Registry
 from services.runtime import channels, desired
 from services.runtime.etcd import Compare, Etcd, EtcdAway, Operation, Transaction
@@ -35,14 +36,19 @@ async def write_catalog(etcd: Etcd) -> None:
 
 
 @asynccontextmanager
-async def control_plane(etcd: Etcd | None, port: int = 0) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
-    """An AdminService on a port of its own: its address, and a channel to it. Its watches are let go of on leaving.
+async def administration(etcd: Etcd | None, stopping: asyncio.Event | None = None) -> AsyncIterator[AdminServicer]:
+    """A control plane that follows etcd. To its experiments every slot is there but "missing"."""
+    flags = FlagControl(etcd, Registry(lambda service, slot: slot != "missing"))
+    following = [flags.registry.follow(etcd)] if etcd else []
+    async with administered(etcd, stopping or asyncio.Event(), flags) as servicer, cancelled_at_end(*following):
+        yield servicer
 
-    To its experiments every slot is there but "missing".
-    """
-    stopping, experiments = asyncio.Event(), Registry(lambda service, slot: slot != "missing")
-    following = [experiments.follow(etcd)] if etcd else []
-    async with administered(etcd, stopping, experiments) as servicer, cancelled_at_end(*following):
+
+@asynccontextmanager
+async def control_plane(etcd: Etcd | None, port: int = 0) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
+    """An AdminService on a port of its own: its address, and a channel to it. Its watches are let go of on leaving."""
+    stopping = asyncio.Event()
+    async with administration(etcd, stopping) as servicer:
         server = channels.server()
         admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)
         taken = server.add_insecure_port(f"127.0.0.1:{port}")

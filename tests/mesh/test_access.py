@@ -55,7 +55,7 @@ class Place:
 
     async def key(self, name: str, role: str = "", *scopes: str, **limits: float) -> None:
         """Make a key, and wait until the gateway lets its holder in or refuses it for what it may do."""
-        issued, _ = await KeyControl(self.etcd).create(Wanted(name, role, scopes, **limits))  # type: ignore[arg-type]
+        issued, _ = await KeyControl(self.etcd).create(Wanted(name, role, scopes, **limits))  # type: ignore[arg-type]  # fields of Wanted
         self.tokens[name], self.ids[name] = issued.token, issued.id
 
     async def code(self, who: str, want: str = "") -> str:

@@ -613,7 +613,7 @@ async def until(states: Any, condition: Any) -> Mesh:
     async with asyncio.timeout(WITHIN_S):
         async for mesh in states:
             if condition(mesh):
-                return mesh  # type: ignore[no-any-return]
+                return mesh  # type: ignore[no-any-return]  # a WatchModelsResponse
     raise AssertionError
 
 

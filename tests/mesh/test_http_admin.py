@@ -15,21 +15,12 @@ from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 
-from gateway.admin import administered
 from gateway.experiments.registry import FLAGS, Registry
-from gateway.http.app import app_of
-from gateway.http.hosted import hosting
-from gateway.http.serving import serving
-from gateway.webrtc.peers import peering
-from gateway.webrtc.settings import WebRtcSettings
 from services.runtime import channels, desired
 from services.runtime.etcd import Etcd, connected, etcd_settings
-from services.runtime.resident import cancelled_at_end
 from talkmesh.admin.v1 import admin_pb2_grpc
 from talkmesh.openfeature import TalkmeshProvider
-from tests.fakes.live import live
-from tests.fakes.operators import Told, write_catalog
-from tests.mesh.test_http_schema import offered
+from tests.fakes.sites import administered_site
 from tools.etcd import running_etcd
 
 VOICE: dict[str, Any] = {
@@ -75,23 +66,21 @@ async def web(server: str) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         etcd = await stack.enter_async_context(connected(etcd_settings(server)))
         await etcd.delete(desired.PREFIX, prefix=True)
-        await write_catalog(etcd)
-        await Told(etcd, model="heart", generation=1).tell()
-        registry = Registry(lambda service, slot: slot != "missing")
-        await stack.enter_async_context(cancelled_at_end(registry.follow(etcd)))
-        admin = await stack.enter_async_context(administered(etcd, asyncio.Event(), registry))
-        sessions = await stack.enter_async_context(live(grace_s=0.5, most=3))
-        peers = await stack.enter_async_context(peering(sessions, WebRtcSettings(host="127.0.0.1")))
-        hosted = await stack.enter_async_context(hosting(sessions))
-        app = app_of(sessions, hosted, peers, offered, "1.2.3", admin=admin.of)
-        port = await stack.enter_async_context(serving(app, "127.0.0.1:0"))
+        port, admin = await stack.enter_async_context(administered_site(etcd))
         grpc_server = channels.server()
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, grpc_server)
         grpc_port = grpc_server.add_insecure_port("127.0.0.1:0")
         await grpc_server.start()
         stack.push_async_callback(grpc_server.stop, 0)
         client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        yield Site(await stack.enter_async_context(client), etcd, f"127.0.0.1:{grpc_port}", registry, grpc_server)
+        await stack.enter_async_context(client)
+        yield Site(
+            client,
+            etcd,
+            f"127.0.0.1:{grpc_port}",
+            admin.of.flags.registry,
+            grpc_server,
+        )
 
 
 def wrong(response: httpx2.Response, status: int, code: str, field: str | None = None) -> None:

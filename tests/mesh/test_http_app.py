@@ -5,23 +5,21 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 
-from gateway.http.app import app_of
-from gateway.http.hosted import hosting
-from gateway.http.page_routes import Offerings
 from gateway.http.serving import serving
 from gateway.webrtc.ice import ice_servers
-from gateway.webrtc.peers import Answer, peering
+from gateway.webrtc.peers import Answer
 from gateway.webrtc.settings import WebRtcSettings
 from services.runtime.serve import PortTaken
 from talkmesh.conversation.v1 import conversation_pb2
-from tests.fakes.live import FakeSessions, live
+from tests.fakes import sites
+from tests.fakes.live import FakeSessions
 from tests.mesh.browsing import Browser, ToneTrack, browser, until
 
 TURN = '[{"urls": "turn:127.0.0.1:1?transport=udp", "username": "u", "credential": "hush"}]'
@@ -38,20 +36,13 @@ class Site:
     port: int
 
 
-async def offered() -> Offerings:
-    return Offerings(("mei", "leo"), ("heart", "joe"))
-
-
 @asynccontextmanager
 async def site(settings: WebRtcSettings, origins: tuple[str, ...] = (), most: int = 3) -> AsyncIterator[Site]:
-    async with AsyncExitStack() as stack:
-        sessions = await stack.enter_async_context(live(grace_s=0.5, most=most))
-        peers = await stack.enter_async_context(peering(sessions, settings))
-        hosted = await stack.enter_async_context(hosting(sessions))
-        app = app_of(sessions, hosted, peers, offered, "1.2.3", origins)
-        port = await stack.enter_async_context(serving(app, "127.0.0.1:0"))
-        client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20)
-        yield Site(await stack.enter_async_context(client), sessions, port)
+    async with (
+        sites.site(settings, origins, most) as (port, sessions),
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        yield Site(client, sessions, port)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ DELETE), streams without an end (`/live/…`), and the talk page itself.
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -28,18 +28,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from gateway.admin import administered
-from gateway.experiments.registry import Registry
-from gateway.http.app import app_of
-from gateway.http.hosted import hosting
-from gateway.http.page_routes import Offerings
-from gateway.http.serving import serving
-from gateway.webrtc.peers import peering
-from gateway.webrtc.settings import WebRtcSettings
-from services.runtime.etcd import Etcd, connected, etcd_settings
-from services.runtime.resident import cancelled_at_end
-from tests.fakes.live import live
-from tests.fakes.operators import Told, write_catalog
+from services.runtime.etcd import connected, etcd_settings
+from tests.fakes.sites import administered_site
 from tools.etcd import running_etcd
 
 READY_S = 60.0
@@ -57,26 +47,15 @@ CHECKS = [
 ]
 
 
-async def offered() -> Offerings:
-    return Offerings(("mei", "leo"), ("heart", "joe"))
-
-
 @asynccontextmanager
 async def site(folder: Path) -> AsyncIterator[int]:
-    """A gateway's HTTP side on a real etcd, with hosts that only say what they serve."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(running_etcd(folder / "etcd", sync=False))
-        etcd: Etcd = await stack.enter_async_context(connected(etcd_settings(server.endpoint)))
-        await write_catalog(etcd)
-        await Told(etcd, model="heart", generation=1).tell()
-        registry = Registry(lambda service, slot: slot != "missing")
-        await stack.enter_async_context(cancelled_at_end(registry.follow(etcd)))
-        admin = await stack.enter_async_context(administered(etcd, asyncio.Event(), registry))
-        sessions = await stack.enter_async_context(live(grace_s=0.5, most=3))
-        peers = await stack.enter_async_context(peering(sessions, WebRtcSettings(host="127.0.0.1")))
-        hosted = await stack.enter_async_context(hosting(sessions))
-        app = app_of(sessions, hosted, peers, offered, "1.2.3", admin=admin.of)
-        yield await stack.enter_async_context(serving(app, "127.0.0.1:0"))
+    """The port of a gateway's HTTP side on an etcd of its own."""
+    async with (
+        running_etcd(folder / "etcd", sync=False) as server,
+        connected(etcd_settings(server.endpoint)) as etcd,
+        administered_site(etcd) as (port, _),
+    ):
+        yield port
 
 
 class Site(threading.Thread):

@@ -78,8 +78,9 @@ async def gateway(server: str, name: str = "one") -> AsyncIterator[Gateway]:
     served, troubles = {"stable": "heart@1", "candidate": "joe@2"}, dict[str, str]()
     async with connected(etcd_settings(server)) as etcd, asyncio.TaskGroup() as group:
         registry = Registry(lambda service, slot: bool(served.get(slot)), lambda service, slot: served.get(slot, ""))
-        guard = Guard(registry, FlagControl(etcd, registry), group.create_task, name)
-        kept = group.create_task(keep(etcd, registry, guard, lambda service, slot: troubles.get(slot, ""), name))
+        flags = FlagControl(etcd, registry)
+        guard = Guard(registry, flags, group.create_task, name)
+        kept = group.create_task(keep(etcd, flags, guard, lambda service, slot: troubles.get(slot, ""), name))
         try:
             yield Gateway(name, registry, guard, served, troubles)
         finally:

@@ -184,7 +184,7 @@ async def test_feedback_that_cannot_be(tmp_path: Path) -> None:
                 assert await code(lambda: client.feedback("nobody", 1)) == ("NOT_FOUND", "")
                 assert await code(lambda: client.feedback("", 1)) == ("INVALID_ARGUMENT", "session_id")
                 for score in (1.01, -2, float("nan"), float("inf")):
-                    assert await code(lambda wrong=score: client.feedback(session_id, wrong)) == (  # type: ignore[misc]
+                    assert await code(lambda wrong=score: client.feedback(session_id, wrong)) == (  # type: ignore[misc]  # a default is no parameter
                         "INVALID_ARGUMENT",
                         "score",
                     )

@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import ValidationError
 
-from gateway.access import principals
 from gateway.admin import (
     Administration,
     audit_proto,
@@ -25,7 +24,7 @@ from gateway.http.admin.models import Author, Name, answered
 from gateway.http.errors import RESPONSES, ErrorBody, Wrong
 from gateway.outcomes import telling
 from services.runtime.desired import NAME
-from services.runtime.errors import InvalidInput, NotFound, Outrun
+from services.runtime.errors import InvalidInput, Outrun
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.conversation.v1 import conversation_pb2
 from talkmesh.model.v1 import model_pb2
@@ -43,8 +42,8 @@ CHANGED: dict[int | str, dict[str, object]] = {
 def router_of(admin: Administration) -> APIRouter:
     """All routes below /api/admin."""
     router = APIRouter(prefix="/api/admin", responses=RESPONSES)
-    for part in (models_router(admin), slots_router(admin), flags_router(admin), records_router(admin)):
-        router.include_router(part)
+    for part in (models_router, slots_router, flags_router, endings_router, records_router):
+        router.include_router(part(admin))
     return router
 
 
@@ -62,31 +61,31 @@ def models_router(admin: Administration) -> APIRouter:
     @router.put("/vetoes/{service}/{model}", status_code=204, response_class=Response)
     async def veto_model(service: Named, model: Named, author: Author) -> Response:
         """Keep a model out of every slot. One that is serving stays: roll it back first."""
-        await admin.control.set_veto(service, model, True, actor=principals.author(author.actor), reason=author.reason)
+        await admin.control.set_veto(service, model, True, actor=author.actor, reason=author.reason)
         return Response(status_code=204)
 
     @router.delete("/vetoes/{service}/{model}", status_code=204, response_class=Response)
     async def unveto_model(service: Named, model: Named, actor: Actor = "", reason: Reason = "") -> Response:
         """Let it in again."""
-        await admin.control.set_veto(service, model, False, actor=principals.author(actor), reason=reason)
+        await admin.control.set_veto(service, model, False, actor=actor, reason=reason)
         return Response(status_code=204)
 
     @router.post("/evictions/{service}/{model}", status_code=204, response_class=Response)
     async def evict_model(service: Named, model: Named, author: Author) -> Response:
         """Free the memory of a warm model that no slot wants."""
-        await admin.control.evict(service, model, actor=principals.author(author.actor), reason=author.reason)
+        await admin.control.evict(service, model, actor=author.actor, reason=author.reason)
         return Response(status_code=204)
 
     @router.put("/preloads/{service}/{model}", status_code=204, response_class=Response)
     async def preload_model(service: Named, model: Named, author: Author) -> Response:
         """Keep a model warm on every host before it is asked for."""
-        await admin.control.preload(service, model, True, actor=principals.author(author.actor), reason=author.reason)
+        await admin.control.preload(service, model, True, actor=author.actor, reason=author.reason)
         return Response(status_code=204)
 
     @router.delete("/preloads/{service}/{model}", status_code=204, response_class=Response)
     async def unpreload_model(service: Named, model: Named, actor: Actor = "", reason: Reason = "") -> Response:
         """Keep it warm no longer."""
-        await admin.control.preload(service, model, False, actor=principals.author(actor), reason=reason)
+        await admin.control.preload(service, model, False, actor=actor, reason=reason)
         return Response(status_code=204)
 
     return router
@@ -114,7 +113,7 @@ def slots_router(admin: Administration) -> APIRouter:
             expected=wish.expected_model,
             drain_s=wish.drain_s,
             standby_s=wish.standby_s,
-            actor=principals.author(wish.actor),
+            actor=wish.actor,
             reason=wish.reason,
         )
         return answered(models.SlotChange, slot_change(change))
@@ -122,9 +121,7 @@ def slots_router(admin: Administration) -> APIRouter:
     @router.post("/slots/{service}/{slot}/rollback")
     async def roll_back(service: Named, slot: Named, author: Author) -> models.SlotChange:
         """Want in a slot again what it wanted before."""
-        change = await admin.control.roll_back(
-            service, slot, actor=principals.author(author.actor), reason=author.reason
-        )
+        change = await admin.control.roll_back(service, slot, actor=author.actor, reason=author.reason)
         return answered(models.SlotChange, slot_change(change))
 
     @router.get("/history/{service}/{slot}")
@@ -187,12 +184,9 @@ def flags_router(admin: Administration) -> APIRouter:
     @router.get("/{flag}")
     async def get_flag(flag: Named, response: Response) -> models.FlagState:
         """One of them; its ETag is where it stands."""
-        found = await admin.flags.written()
-        one = next((each for each in found if each.name == flag), None)
-        if one is None:
-            raise NotFound("flag", flag)
-        response.headers["ETag"] = f'"{one.revision}"'
-        return answered(models.FlagState, flag_proto(one, admin.shadows))
+        found = await admin.flags.one_written(flag)
+        response.headers["ETag"] = f'"{found.revision}"'
+        return answered(models.FlagState, flag_proto(found, admin.shadows))
 
     @router.put("/{flag}", responses=CHANGED)
     async def put_flag(
@@ -209,9 +203,7 @@ def flags_router(admin: Administration) -> APIRouter:
         check_strictly(text)
         expected = 0 if if_none_match == "*" else revision_in(if_match)
         try:
-            revision = await admin.flags.put(
-                flag, text, expected, actor=principals.author(value.actor), reason=value.reason
-            )
+            revision = await admin.flags.put(flag, text, expected, actor=value.actor, reason=value.reason)
         except Outrun as error:
             raise conditional(error, expected) from None
         response.headers["ETag"] = f'"{revision}"'
@@ -227,17 +219,22 @@ def flags_router(admin: Administration) -> APIRouter:
         """Take an experiment away: everybody gets what everybody gets, from their next stream on."""
         expected = revision_in(if_match)
         try:
-            await admin.flags.delete(flag, expected, actor=principals.author(actor), reason=reason)
+            await admin.flags.delete(flag, expected, actor=actor, reason=reason)
         except Outrun as error:
             raise conditional(error, expected) from None
         return Response(status_code=204)
 
+    return router
+
+
+def endings_router(admin: Administration) -> APIRouter:
+    """What an experiment came to."""
+    router = APIRouter(prefix="/flags", tags=["experiments"])
+
     @router.post("/{flag}/promote")
     async def promote(flag: Named, promoted: models.Promoted) -> models.Changes:
         """Make a variant what everybody gets, and end the experiment, in one transaction."""
-        changes = await admin.promotion.promote(
-            flag, promoted.variant, actor=principals.author(promoted.actor), reason=promoted.reason
-        )
+        changes = await admin.promotion.promote(flag, promoted.variant, actor=promoted.actor, reason=promoted.reason)
         return answered(models.Changes, admin_pb2.PromoteResponse(changes=map(slot_change, changes)))
 
     @router.get("/{flag}/results")
