@@ -84,6 +84,9 @@ class Registry:
     """Times that a flag was on again after it was not."""
     _served: dict[tuple[str, str], str] = field(default_factory=dict)
     """What was known last of what serves a slot: a host that is away for a moment changes nothing."""
+    _places: frozenset[tuple[str, str]] | None = None
+    _changes: int = 0
+    """Times that anything was heard of etcd or taken back."""
     _flags: dict[str, Evaluator] = field(default_factory=dict)
     _bundles: dict[str, Bundle] = field(default_factory=dict)
 
@@ -95,6 +98,7 @@ class Registry:
 
     def take(self, prefix: str, heard: Heard) -> None:
         """Act on one thing heard of the keys below a prefix."""
+        self._changes, self._places = self._changes + 1, None
         match heard:
             case Snapshot(kvs=kvs):
                 self.stale = False
@@ -225,6 +229,24 @@ class Registry:
     def take_back(self, name: str) -> None:
         """Give nothing of a flag to anybody any more, until it is written anew."""
         self._taken_back.add(name)
+        self._changes += 1
+
+    def standing(self) -> tuple[object, ...]:
+        """What flags are, and what serves the slots that they name: while this is the same, so is all else."""
+        places = [
+            (*each, self.ready(*each), self.serving(*each), self.missing(*each)) for each in sorted(self.places())
+        ]
+        return self._changes, *places
+
+    def places(self) -> frozenset[tuple[str, str]]:
+        """Service and slot of whatever a flag's variants name, and of what everybody gets there."""
+        if self._places is None:
+            flags = (each.flag for each in self._flags.values())
+            named = {
+                place for flag in flags for each in flag.variants.values() for place in self._slots_of(each).items()
+            }
+            self._places = frozenset(named | {(service, STABLE) for service, _ in named})
+        return self._places
 
     def lacks(self, name: str) -> str:
         """What a flag's variants need and is not there; empty if nothing, or if there is no such flag."""

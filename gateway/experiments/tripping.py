@@ -34,26 +34,37 @@ class Trips:
         """Flag and variant → when it was first seen in trouble, on the monotonic clock."""
 
     async def work(self) -> None:
-        """Look at all experiments until cancelled."""
+        """Look at all experiments whenever something is different, and at those in trouble always, until cancelled."""
+        before: tuple[object, ...] = ()
         while True:
-            for name in list(self._registry.names):
+            now = self._standing()
+            for name in list(self._registry.names) if now != before else {name for name, _ in self._since}:
                 await self.look(name, time.monotonic())
+            before = now
             await asyncio.sleep(LOOK_S)
+
+    def _standing(self) -> tuple[object, ...]:
+        troubles = [(*each, self._trouble(*each)) for each in sorted(self._registry.places())]
+        return *self._registry.standing(), *troubles
 
     async def look(self, name: str, now: float) -> None:
         """Take an experiment back if one of its variants was served and is not any more, though what everybody gets is."""
         flag = self._registry.flag(name)
         if flag is None or not self._registry.gives(name):
-            self._well.pop(name, None)
+            self._forget(name)
             return
         before, signature = self._well.get(name), self._registry.signature(name)
         for variant in flag.variants:
             if reason := await self._wrong(name, variant, now, before, signature):
-                self._well.pop(name, None)
+                self._forget(name)
                 self._take_back(name, variant, reason)
                 return
         if not self._registry.lacks(name):
             self._well[name] = signature
+
+    def _forget(self, name: str) -> None:
+        self._well.pop(name, None)
+        self._since = {each: since for each, since in self._since.items() if each[0] != name}
 
     async def _wrong(self, name: str, variant: str, now: float, before: str | None, signature: str) -> str:
         """Why a variant is to be taken back; empty for no reason."""
