@@ -57,7 +57,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
         self._settings = settings
 
     # The stubs know generators only; writing from several tasks needs the other, equally supported, form.
-    async def Converse(  # type: ignore[override]
+    async def Converse(  # type: ignore[override]  # stubs know only the synchronous kind
         self, request_iterator: AsyncIterator[conversation_pb2.ConverseRequest], context: Context
     ) -> None:
         ended = "UNKNOWN"

@@ -1,5 +1,6 @@
 """Tables for a terminal."""
 
+import datetime
 from collections.abc import Iterable, Sequence
 
 
@@ -18,3 +19,8 @@ def mebibytes(size_bytes: int) -> str:
 def cell(text: str) -> str:
     """Text for a cell, a dash for none."""
     return text or "-"
+
+
+def local_time(at_ms: int, timespec: str = "seconds") -> str:
+    """When something was, by the clock of whoever reads. `at_ms`: since 1970; `timespec` as of `datetime.isoformat`."""
+    return datetime.datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(" ", timespec)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Users and roles of etcd: who may read and write which of talkmesh's keys. Run by somebody who holds etcd; again is fine.
 #
-#     ETCDCTL_ENDPOINTS=https://etcd:2379 ETCDCTL_CACERT=ca.pem PASSWORDS=/root/talkmesh sh deploy/etcd/roles.sh
+#     ETCDCTL_ENDPOINTS=https://etcd:2379 ETCDCTL_CACERT=ca.pem PASSWORDS=etcd-passwords sh deploy/etcd/roles.sh
 #
 # PASSWORDS is a folder with a file for each user: root, host, gateway, operator. Where there is none, one is made.
 # Where access is checked already, say who you are: ETCDCTL_USER=root ETCDCTL_PASSWORD=…

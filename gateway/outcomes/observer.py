@@ -1,6 +1,5 @@
 """What happens to sessions, told once, and handed on to all who want to know: metrics, guard and store."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from gateway.metrics import Metrics
 from gateway.outcomes.arms import fingerprint, hashed
 from gateway.outcomes.records import Exposure, Given, Record, Turn
 from gateway.sessions import Session
+from services.runtime.records import now_ms
 from talkmesh.conversation.v1 import conversation_pb2
 
 Put = Callable[[Record], None]
@@ -125,7 +125,3 @@ def times_of(done: conversation_pb2.TurnDone) -> dict[str, float]:
     known = {name: value for name, value in found.items() if value > 0}
     # Where something was heard, that it had no gap is known too.
     return known | ({"gap_ms": waterfall.longest_gap_ms} if waterfall.first_audio_ms > 0 else {})
-
-
-def now_ms() -> int:
-    return int(1000 * time.time())

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.metrics import Metrics
-from gateway.outcomes.observer import Keeping, now_ms
+from gateway.outcomes.observer import Keeping
 from gateway.outcomes.records import Feedback
 from gateway.sessions import Session
 from services.runtime.errors import InvalidInput, NotFound, Refused
+from services.runtime.records import now_ms
 
 MOST_COMMENT_CHARS, MOST_ID_CHARS = 2_000, 100
 TURN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -155,7 +155,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         return model_pb2.ListModelsResponse(service=self._service, models=state.models, slots=state.slots)
 
     # The stubs know generators only; this other form, which grpc supports as well, can end while it waits.
-    async def WatchModels(  # type: ignore[override]
+    async def WatchModels(  # type: ignore[override]  # stubs know only the synchronous kind
         self, request: model_pb2.WatchModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         async def tell() -> None:

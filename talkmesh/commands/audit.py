@@ -1,7 +1,6 @@
 """`talkmesh audit`: every change, by whom and why."""
 
 import argparse
-import datetime
 import json
 
 from google.protobuf import json_format
@@ -9,7 +8,7 @@ from google.protobuf import json_format
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.commands.options import WELL, Commands, command, takes_json
 from talkmesh.control import Admin
-from talkmesh.table import cell, table
+from talkmesh.table import cell, local_time, table
 from talkmesh.terminal import Terminal
 
 COLUMNS = ("WHEN", "WHAT", "OF", "SUBJECT", "ACTOR", "REASON", "PLACE")
@@ -35,5 +34,12 @@ async def audit(options: argparse.Namespace) -> int:
 
 
 def row(entry: admin_pb2.AuditEntry) -> tuple[str, ...]:
-    when = datetime.datetime.fromtimestamp(entry.at_ms / 1000).astimezone().isoformat(" ", "seconds")
-    return (when, entry.action, entry.service, entry.subject, cell(entry.actor), cell(entry.reason), entry.place)
+    return (
+        local_time(entry.at_ms),
+        entry.action,
+        entry.service,
+        entry.subject,
+        cell(entry.actor),
+        cell(entry.reason),
+        entry.place,
+    )

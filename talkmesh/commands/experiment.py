@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from talkmesh.commands import results
 from talkmesh.commands.options import WELL, Commands, command, takes_author, takes_json
 from talkmesh.control import Admin
 from talkmesh.errors import TalkmeshError
-from talkmesh.table import cell, table
+from talkmesh.table import cell, local_time, table
 from talkmesh.terminal import Terminal
 
 BUCKETS = 1_000_000
@@ -146,13 +145,9 @@ async def verdicts(options: argparse.Namespace) -> int:
             json.dumps([json_format.MessageToDict(each, preserving_proto_field_name=True) for each in found])
         )
     else:
-        rows = [(time_of(each.at_ms), each.flag, each.action, cell(each.state), each.reason) for each in found]
+        rows = [(local_time(each.at_ms), each.flag, each.action, cell(each.state), each.reason) for each in found]
         Terminal().say(*table(("WHEN", "FLAG", "ACTION", "STATE", "WHY"), rows))
     return WELL
-
-
-def time_of(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 async def status(options: argparse.Namespace) -> int:

@@ -1,14 +1,13 @@
 """`talkmesh history`: what a slot wanted, by whom and why."""
 
 import argparse
-import datetime
 import json
 from typing import Any
 
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.commands.options import WELL, Commands, command, takes_json, takes_service, takes_slot
 from talkmesh.control import Admin
-from talkmesh.table import cell, table
+from talkmesh.table import cell, local_time, table
 from talkmesh.terminal import Terminal
 
 COLUMNS = ("GENERATION", "MODEL", "BEFORE", "WHEN", "CAUSE", "ACTOR", "REASON")
@@ -33,12 +32,11 @@ async def history(options: argparse.Namespace) -> int:
 
 
 def row(change: admin_pb2.SlotChange) -> tuple[str, ...]:
-    when = datetime.datetime.fromtimestamp(change.at_ms / 1000).astimezone()
     return (
         str(change.generation),
         change.model,
         cell(change.model_before),
-        when.isoformat(" ", "seconds"),
+        local_time(change.at_ms),
         cause_name(change.cause),
         cell(change.actor),
         cell(change.reason),

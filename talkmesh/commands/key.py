@@ -1,15 +1,15 @@
 """`talkmesh key`: who may use the gateway."""
 
 import argparse
-import datetime
 import json
 import re
+import time
 from typing import Any
 
 from talkmesh.admin.v1 import admin_pb2
 from talkmesh.commands.options import WELL, Commands, takes_author, takes_json
 from talkmesh.control import Admin
-from talkmesh.table import cell, table
+from talkmesh.table import cell, local_time, table
 from talkmesh.terminal import Terminal
 
 COLUMNS = ("ID", "NAME", "ROLE", "SCOPES", "CALLS/S", "SESSIONS", "CREATED", "BY", "STATE")
@@ -92,12 +92,12 @@ def state(key: admin_pb2.Key) -> str:
         return f"revoked by {key.revoked_by or '?'}"
     if not key.expires_ms:
         return "holds"
-    ends = datetime.datetime.fromtimestamp(key.expires_ms / 1000).astimezone()
-    return f"{'expired' if ends <= datetime.datetime.now().astimezone() else 'until'} {ends.isoformat(' ', 'minutes')}"
+    word = "expired" if key.expires_ms <= 1000 * time.time() else "until"
+    return f"{word} {local_time(key.expires_ms, 'minutes')}"
 
 
 def row(key: admin_pb2.Key) -> tuple[str, ...]:
-    created = datetime.datetime.fromtimestamp(key.created_ms / 1000).astimezone().isoformat(" ", "minutes")
+    created = local_time(key.created_ms, "minutes")
     rate = f"{key.requests_per_s:g}" if key.requests_per_s else "-"
     scopes, sessions = cell(",".join(key.scopes)), cell(str(key.sessions or ""))
     return key.id, key.name, cell(key.role), scopes, rate, sessions, created, cell(key.created_by), state(key)

@@ -23,7 +23,7 @@ NOW_MS = 1_000_000
 
 
 def put(issued: Issued, **others: object) -> KeyValue:
-    key = Key(**{"name": "ann", "role": "viewer", "sha256": issued.sha256, **others})  # type: ignore[arg-type]
+    key = Key(**{"name": "ann", "role": "viewer", "sha256": issued.sha256, **others})  # type: ignore[arg-type]  # fields of Key
     return KeyValue(KEYS + issued.id, key.model_dump_json(), 1, 1, 1, 0)
 
 

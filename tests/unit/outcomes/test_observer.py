@@ -53,7 +53,7 @@ class World:
             self.told.append((failed, dict(times or {})))
             ended(session, failed, times)
 
-        self.guard.ended = told  # type: ignore[method-assign]
+        self.guard.ended = told  # type: ignore[method-assign]  # to see what it is told
         self.keeps = Keeping(self.records.append, **keeping)
         self.observer = Observer(self.metrics, self.guard, self.registry, self.keeps)
 

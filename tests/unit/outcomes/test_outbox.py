@@ -93,7 +93,7 @@ async def test_while_the_store_is_away_they_wait_on_disk_and_then_come_in_order(
     async with desk(tmp_path, away=True) as made:
         for begin in range(0, 60, 20):
             made.put(*some(20, begin))
-            await until(lambda end=begin + 20: made.figure("spooled_total") == end)  # type: ignore[misc]
+            await until(lambda end=begin + 20: made.figure("spooled_total") == end)  # type: ignore[misc]  # a default is no parameter
         assert made.figure("store_up") == 0
         assert made.figure("spool_bytes") > 1000
         await asyncio.sleep(3 * AGAIN_S)
@@ -143,7 +143,7 @@ async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> 
     async with desk(tmp_path, most_bytes=16 * 4096, away=True) as made:
         for begin in range(0, 1000, 100):
             made.put(*some(100, begin))
-            await until(lambda end=begin + 100: made.figure("spooled_total") == end)  # type: ignore[misc]
+            await until(lambda end=begin + 100: made.figure("spooled_total") == end)  # type: ignore[misc]  # a default is no parameter
         dropped = made.figure("dropped_total", why="spool full")
         assert dropped > 0
         made.store.away = False

@@ -66,7 +66,7 @@ async def test_a_turn_keeps_all_that_is_known_of_it(store: Store) -> None:
 
 async def test_all_or_none(store: Store) -> None:
     with pytest.raises(Unfit):
-        await store.write([turn(0), turn(1, given=(Given("voice", None, ""),))])  # type: ignore[arg-type]
+        await store.write([turn(0), turn(1, given=(Given("voice", None, ""),))])  # type: ignore[arg-type]  # what no store takes
     assert (await counts(store))["turns"] == 0
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tools.bench.living.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, drawn, text
+from tools.bench.living.curve import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, drawn, page, text
 
 LINES = {"hold": ("held, alpha 0.05", "#2b6cb0"), "guard": ("off, alpha 0.001", "#c05621")}
 SESSIONS = (5, 20, 100, 500, 2_000, 10_000)
@@ -22,11 +22,7 @@ def svg(rows: Sequence[Row]) -> str:
     for key, (name, colour) in LINES.items():
         places = [(across(row["rate"]), up(row[key])) for row in rows]
         parts += [*drawn(places, colour, ""), text(places[-1][0] + 8, places[-1][1] + 4, name, colour)]
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="12">\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
-    )
+    return page(parts)
 
 
 def across(rate: float) -> float:

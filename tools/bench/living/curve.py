@@ -1,6 +1,6 @@
 """A curve as SVG, drawn by hand: how long people wait, against how many there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 360, 64, 48, 40, 120
@@ -22,6 +22,11 @@ def svg(title: str, lines: Mapping[str, Sequence[Row]], x: str = "n", unit: str 
             parts += drawn(places, colour, dash)
             if places:
                 parts.append(text(places[-1][0] + 8, places[-1][1] + 4, f"{name} {key}", colour))
+    return page(parts)
+
+
+def page(parts: Iterable[str]) -> str:
+    """What was drawn, on white, as a file."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
