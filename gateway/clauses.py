@@ -7,9 +7,9 @@ so they are cut where a speaker would pause. In words (two Chinese or Japanese c
     end of a sentence              3               4
     comma, colon, dash …           3               8
     before "because", "but" …      5 *             only at the cap
-    before a preposition, "and"    7               only at the cap
-    before any small word         10               only at the cap
-    cap                           14 words         25 words or 160 characters
+    before a preposition, "and"    6               only at the cap
+    before any small word          8               only at the cap
+    cap                           11 words         25 words or 160 characters
     * 4 when a verb such as "is" has been said
 
 Ends of paragraphs, headings and list items always cut. Nothing is cut inside quotes or brackets before the cap, nor behind
@@ -23,7 +23,7 @@ from enum import IntEnum
 from gateway.markdown import Markdown
 
 CAP_WORDS, CAP_CHARS, CEILING_CHARS = 25, 160, 480
-FIRST_CAP_WORDS = 14
+FIRST_CAP_WORDS = 11
 
 OPENERS, CLOSERS = "([{“«「『（《", ")]}”»」』）》"
 CLOSING = CLOSERS + "\"'’*"
@@ -217,7 +217,7 @@ def place_before_word(text: str) -> int:
     if word in CONJUNCTIONS and (said[-1].isdigit() or {"between", "both", "either", "neither"} & set(said[-4:])):
         return 0
     begins = word in CONJUNCTIONS - JOINERS and count >= (4 if VERBS & set(said) else 5)
-    begins = begins or (word in PREPOSITIONS | JOINERS and count >= 7) or (word in LEANING and count >= 10)
+    begins = begins or (word in PREPOSITIONS | JOINERS and count >= 6) or (word in LEANING and count >= 8)
     return len(head) if begins or count >= FIRST_CAP_WORDS else 0
 
 

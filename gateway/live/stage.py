@@ -185,17 +185,16 @@ class Stage:
             self.played()
 
     def _begin(self, start: int) -> None:
-        """Let the reply begin, or go on, with the next frame.
+        """Let the reply begin, or go on, now.
 
-        Its picture has not been drawn then and comes a little into its time. It shows a mouth that is still shut: a reply
-        begins with a moment of breath, and waiting for the picture would have the voice wait as well.
+        The picture of this moment is out: it shows a mouth that is still shut, as does the next one, which comes a little
+        into its time. A reply begins with a moment of breath, and waiting for a picture would have the voice wait as well.
         """
-        begin = self._clock.aligned(start) if self.face else start
-        if self.face and self.face.horizon > begin:
-            self._cut(begin)
-        self.playout.begin(max(begin, self.face.horizon if self.face else begin))
+        if self.face and self.face.horizon > start:
+            self._cut(start)
+        self.playout.begin(start)
         if self.begun_at is None:
-            self.begun_at = begin
+            self.begun_at = start
 
     def _tell_face(self) -> None:
         """Have the face know what will be heard."""

@@ -22,6 +22,7 @@ from services.animation.engine import (
     Speech,
     SpeechAudio,
 )
+from services.runtime import priority
 from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
@@ -241,4 +242,5 @@ SERVICE = Service(
     warm_up=warm_up,
     interface=validation.interface,
     measure=validation.measure,
+    nice=priority.PICTURES_NICE,
 )

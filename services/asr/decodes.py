@@ -21,7 +21,7 @@ class DecodeQueue:
     """Runs decodes on `workers` threads for all streams of an engine.
 
     Interims never take the last free worker (unless there is only one), so that a final starts at once beside them. A stream
-    asks for one decode at a time, so first come first served is fair between streams.
+    waits for one decode at a time, so first come first served is fair between streams.
     """
 
     def __init__(self, workers: int) -> None:

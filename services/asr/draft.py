@@ -1,9 +1,10 @@
 """The text of the utterance in progress: which decodes run for it, and what they have said so far.
 
 Finals are what users wait for, so everything here is arranged around them. While somebody speaks, interims are decoded at a
-limited pace. As soon as they pause, the audio so far is decoded whether or not an interim was due. A flush then finds the
+limited pace. As soon as they pause, the audio so far is decoded whether or not an interim was due, on the worker that the
+queue keeps free for finals: an interim that runs has not heard the last word, and is not waited for. A flush then finds the
 final's text ready or nearly so; if speech came after what was decoded, the decode that runs is abandoned and the final's own
-starts at once on the worker that the queue keeps free for it.
+starts at once.
 """
 
 import asyncio
@@ -15,15 +16,16 @@ from typing import Any
 
 from services.asr.decodes import DecodeQueue, Priority
 from services.asr.hypothesis import Decode, Hypothesis
-from services.asr.interims import Pace, Situation, covers, due
+from services.asr.interims import SETTLED, Pace, Situation, covers, due
 from services.asr.utterance import Cut, Snapshot, Utterance
 
 
 class Attempt:
     """A decode of the open window, waiting for its turn or running."""
 
-    def __init__(self, take: Callable[[], Snapshot]) -> None:
+    def __init__(self, take: Callable[[], Snapshot], priority: Priority) -> None:
         self._take = take
+        self.priority = priority
         self.heard_until: int | None = None
         """What it hears; None until it runs."""
         self.began = time.perf_counter()
@@ -37,6 +39,13 @@ class Attempt:
     def covers(self, speech_end: int, heard_until: int) -> bool:
         return self.heard_until is not None and covers(self.heard_until, speech_end, heard_until)
 
+    def misses(self, now: Situation) -> bool:
+        """Whether somebody pauses whose last word it has not heard, or will be long in hearing."""
+        if now.silence < SETTLED:
+            return False
+        is_urgent = self.priority is Priority.FINAL
+        return not (is_urgent if self.heard_until is None else self.covers(now.speech_end, now.heard_until))
+
 
 @dataclass(frozen=True)
 class Believed:
@@ -48,7 +57,8 @@ class Believed:
 
 
 class Draft:
-    """Belongs to one stream. One decode of the open window runs at a time, and none beside that of a window just ended."""
+    """Belongs to one stream. One decode of the open window is waited for at a time, and none beside that of a window just
+    ended."""
 
     def __init__(self, queue: DecodeQueue, decode: Decode, language: str, pace: Pace | None) -> None:
         """Without `pace` only what may become a final is decoded before the flush."""
@@ -70,7 +80,7 @@ class Draft:
     def start_if_due(self, utterance: Utterance) -> None:
         """Begin a decode of the open window if one is due."""
         window = utterance.window
-        if self._attempt or not window.has_speech or not all(future.done() for future in self._ended):
+        if not window.has_speech or not all(future.done() for future in self._ended):
             return
         now = Situation(
             heard_until=utterance.heard_until,
@@ -80,9 +90,12 @@ class Draft:
             since_decode_s=time.perf_counter() - self._rested_since,
             decode_s=self._decode_s,
         )
-        if due(now, self._pace):
-            self._attempt = Attempt(utterance.snapshot)
-            self._attempt.task = asyncio.create_task(self._run(Priority.INTERIM, self._attempt.take))
+        if (self._attempt is None or self._attempt.misses(now)) and due(now, self._pace):
+            if self._attempt:
+                self._attempt.task.cancel()
+            priority = Priority.FINAL if now.silence >= SETTLED else Priority.INTERIM
+            self._attempt = Attempt(utterance.snapshot, priority)
+            self._attempt.task = asyncio.create_task(self._run(priority, self._attempt.take))
 
     def take(self) -> Believed | None:
         """The attempt that has finished since the last time."""

@@ -20,6 +20,7 @@ from services.render.engine import (
     VideoFrame,
     Weights,
 )
+from services.runtime import priority
 from services.runtime.engine import Identity, Service
 from services.runtime.errors import InvalidInput, LoadFailed, NotFound
 from services.runtime.statuses import told_as_status
@@ -205,4 +206,5 @@ SERVICE = Service(
     warm_up=warm_up,
     interface=validation.interface,
     measure=validation.measure,
+    nice=priority.PICTURES_NICE,
 )

@@ -104,6 +104,8 @@ class Service:
     measure: Callable[[Any], Awaitable[Mapping[str, Measure]]] | None = None
     """Run the service's golden input through a loaded engine and measure what comes back. Raises LoadFailed for an output
     that no sound model of this service gives; what the measures must be for one model is in its ModelSpec."""
+    nice: int = 0
+    """Of its engine processes while they serve: who may be late stands back behind those whose lateness is heard."""
 
     @property
     def module(self) -> str:

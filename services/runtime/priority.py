@@ -1,4 +1,4 @@
-"""Processor time while models come and go: whoever is talking goes first."""
+"""Processor time, while models come and go and always: whoever is talking goes first."""
 
 import contextlib
 import functools
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HURRIED_NICE = 10
+PICTURES_NICE = 5
+"""Of the services whose work is seen and not heard: a picture may be left out, a word may not."""
 CAP_SYS_NICE = 23
 PATIENCE_S = 20.0
 """How long a model is loaded from idle time alone: on a machine that is never idle it would otherwise never be there."""
@@ -44,13 +46,13 @@ def hurry(pid: int) -> None:
         every_thread(pid, take_share)
 
 
-def be_equal(pid: int) -> None:
-    """Have a process scheduled like all others again."""
+def be_equal(pid: int, nice: int = 0) -> None:
+    """Have a process scheduled like all others of its niceness again."""
 
     def equal(thread: int) -> None:
         os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
-        if may_raise():
-            os.setpriority(os.PRIO_PROCESS, thread, 0)
+        if may_raise() or nice:
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     every_thread(pid, equal)
 

@@ -178,7 +178,7 @@ class Resident:
                 priority.yield_to_others(process.pid)
             async with reading(descriptor) as progress:
                 await self._until_ready(process, progress)
-            priority.be_equal(process.pid)
+            priority.be_equal(process.pid, self.service.nice)
             channel = channels.channel(f"unix:{socket}")
             # Streams of a process that died are told so by the connection; closing at once could cancel them before.
             stack.push_async_callback(channel.close, LAST_WORDS_S)

@@ -29,10 +29,10 @@ MS = RATE_HZ // 1000
 TOLD_MS = {"text": 220, "turn": 80}
 """How long after the audio that it is about something is told: a decode, a prediction. Everything else: FRAME_MS."""
 FRAME_MS = 20
-AUDIBLE_MS = 100
-"""From the commit to the first sound of the reply at the earliest. Who goes on before that is not cut off: the commit is
-taken back, and nobody hears of it."""
-VOICE = ("SPEECH_STARTED", "SPEECH_RESUMED")
+AUDIBLE_MS, PREPARED_MS = 40, 480
+"""The first sound of the reply: so long after the commit, and so long after the pause began, at the earliest. Who goes on
+before that is not cut off: the commit is taken back, and nobody hears of it."""
+VOICE, PAUSES = ("SPEECH_STARTED", "SPEECH_RESUMED"), ("SPEECH_PAUSED", "SPEECH_ENDED")
 SHORTEST_MS, LONGEST_MS = 280, 1_050
 """Pauses that count, as measured: they are made 300 to 1,000 ms long."""
 LATE_MS = 250
@@ -95,13 +95,16 @@ def schedule(turn: Observed) -> list[Told]:
 def committed(strategy: Endpointing, told: Sequence[Told]) -> int | None:
     """The sample at which the turn is over for a strategy, for good."""
     strategy.begin_turn()
+    paused_at = 0
     for index, entry in enumerate(told):
         tell(strategy, entry.event)
+        paused_at = int(entry.event.value) if entry.event.kind in PAUSES else paused_at
         verdict = strategy.verdict().commit_at
         if verdict is None:
             continue
         at, later = max(verdict, entry.at), told[index + 1 :]
-        if not later or (at < later[0].at and not goes_on(later, at + AUDIBLE_MS * MS)):
+        audible = max(at + AUDIBLE_MS * MS, paused_at + PREPARED_MS * MS)
+        if not later or (at < later[0].at and not goes_on(later, audible)):
             return at
     return None
 
@@ -114,7 +117,7 @@ def goes_on(told: Sequence[Told], until: int) -> bool:
 def tell(strategy: Endpointing, event: Event) -> None:
     if event.kind in VOICE:
         strategy.voiced(event.value)
-    elif event.kind in ("SPEECH_PAUSED", "SPEECH_ENDED"):
+    elif event.kind in PAUSES:
         strategy.paused(event.value)
     elif event.kind == "text":
         strategy.heard(event.value, 0.9 if event.value else 0.0, event.at)
@@ -156,6 +159,8 @@ class Row:
     cut_rate_comma: float
     cut_rate_sentence: float
     """Of turns with a pause between sentences, cut off there."""
+    cut_rate_anywhere: float
+    """Of turns with a pause of any kind, cut off in any."""
     cut_rate_without: float
     """Of turns without any pause of 0.3 s."""
     delay_p50_ms: float
@@ -170,6 +175,7 @@ def row(name: str, part: str, turns: Sequence[Observed]) -> Row:
         cut = [result for result in concerned if result.cut_ms is not None and result.place in cut_in]
         return round(len(cut) / len(concerned), 3) if concerned else 0.0
 
+    paused = [result for turn, result in outcomes if turn.pauses]
     bare = [result for turn, result in outcomes if not turn.pauses]
     delays = [result.delay_ms for _, result in outcomes if result.cut_ms is None]
     return Row(
@@ -181,10 +187,15 @@ def row(name: str, part: str, turns: Sequence[Observed]) -> Row:
         rate(("inside",), "inside"),
         rate(("comma",), "comma"),
         rate(("sentence",), "sentence"),
-        round(statistics.fmean(result.cut_ms is not None for result in bare), 3) if bare else 0.0,
+        share_cut(paused),
+        share_cut(bare),
         percentile(delays, 50),
         percentile(delays, 95),
     )
+
+
+def share_cut(outcomes: Sequence[Outcome]) -> float:
+    return round(statistics.fmean(each.cut_ms is not None for each in outcomes), 3) if outcomes else 0.0
 
 
 def parts(turns: Sequence[Observed]) -> Iterator[tuple[str, list[Observed]]]:
@@ -197,14 +208,15 @@ def parts(turns: Sequence[Observed]) -> Iterator[tuple[str, list[Observed]]]:
 
 def table(rows: Sequence[Row]) -> str:
     lines = [
-        f"{'':20}{'cut off':>9}{'inside':>8}{'comma':>8}{'sentence':>10}{'no pause':>10}{'p50 ms':>8}{'p95 ms':>8}"
+        f"{'':20}{'cut off':>9}{'inside':>8}{'comma':>8}{'sentence':>10}{'anywhere':>10}{'no pause':>10}"
+        f"{'p50 ms':>8}{'p95 ms':>8}"
     ]
     for part in dict.fromkeys(entry.part for entry in rows):
         chosen = [entry for entry in rows if entry.part == part]
         lines.append(f"{part}: {chosen[0].turns} turns, {chosen[0].with_pauses} with pauses in sentences")
         lines += [
             f"  {entry.strategy:18}{entry.cut_rate:9.1%}{entry.cut_rate_inside:8.1%}{entry.cut_rate_comma:8.1%}"
-            f"{entry.cut_rate_sentence:10.1%}{entry.cut_rate_without:10.1%}{entry.delay_p50_ms:8.0f}{entry.delay_p95_ms:8.0f}"
+            f"{entry.cut_rate_sentence:10.1%}{entry.cut_rate_anywhere:10.1%}{entry.cut_rate_without:10.1%}{entry.delay_p50_ms:8.0f}{entry.delay_p95_ms:8.0f}"
             for entry in chosen
         ]
     return "\n".join(lines)

