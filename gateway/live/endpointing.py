@@ -140,11 +140,11 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.85, 460), (0.5, 900))
+    steps: tuple[tuple[float, int], ...] = ((0.8, 400), (0.5, 900))
     """Least belief and milliseconds, the surest first."""
-    longest_ms: int = 940
+    longest_ms: int = 950
     """For what is believed less, and until anything is known."""
-    open_ms: int = 1_050
+    open_ms: int = 1_030
     """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
     open_below: float = 0.2
     open_prepared_ms: int = 500

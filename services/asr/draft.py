@@ -54,6 +54,8 @@ class Believed:
     hypothesis: Hypothesis
     heard_until: int
     decode_s: float
+    aligned: asyncio.Future[Hypothesis] | None
+    """The same with its words, if it may be the final."""
 
 
 class Draft:
@@ -107,7 +109,9 @@ class Draft:
         assert heard_until is not None, "a decode that has a result has taken its audio"
         self._rested_since = time.perf_counter()
         self._decode_s = self._rested_since - attempt.began
-        self._latest = Believed(hypothesis, heard_until, self._decode_s)
+        self._forget_latest()
+        aligned = self._aligned(attempt.task) if attempt.priority is Priority.FINAL else None
+        self._latest = Believed(hypothesis, heard_until, self._decode_s, aligned)
         return self._latest
 
     def so_far(self) -> list[Hypothesis]:
@@ -120,7 +124,7 @@ class Draft:
         snapshot = cut.snapshot
         if snapshot is not None:
             reusable = self._covering(cut.speech_end, snapshot.heard_until) if cut.in_pause else None
-            self._ended.append(reusable or asyncio.create_task(self._run(Priority.FINAL, lambda: snapshot)))
+            self._ended.append(reusable or self._final(lambda: snapshot))
         self._forget_attempt()
 
     async def complete(self, utterance: Utterance) -> list[Hypothesis]:
@@ -128,7 +132,7 @@ class Draft:
         window = utterance.window
         if window.has_speech:
             reusable = self._covering(window.speech_end, utterance.heard_until)
-            self._ended.append(reusable or asyncio.create_task(self._run(Priority.FINAL, utterance.snapshot)))
+            self._ended.append(reusable or self._final(utterance.snapshot))
         return await self.ended()
 
     async def ended(self) -> list[Hypothesis]:
@@ -147,17 +151,34 @@ class Draft:
         """A decode, finished or running, that has heard all there is to hear. It is no attempt any more then."""
         if self._attempt and self._attempt.covers(speech_end, heard_until):
             task, self._attempt = self._attempt.task, None
-            return task
+            return self._aligned(task)
         if self._latest and covers(self._latest.heard_until, speech_end, heard_until):
-            ready: asyncio.Future[Hypothesis] = asyncio.get_running_loop().create_future()
-            ready.set_result(self._latest.hypothesis)
-            return ready
+            latest, self._latest = self._latest, None
+            return latest.aligned or self._aligned(ready(latest.hypothesis))
         return None
 
     def _forget_attempt(self) -> None:
         if self._attempt:
             self._attempt.task.cancel()
-        self._attempt = self._latest = None
+        self._attempt = None
+        self._forget_latest()
+
+    def _forget_latest(self) -> None:
+        if self._latest and self._latest.aligned:
+            self._latest.aligned.cancel()
+        self._latest = None
+
+    def _final(self, take: Callable[[], Snapshot]) -> asyncio.Future[Hypothesis]:
+        return self._aligned(asyncio.create_task(self._run(Priority.FINAL, take)))
+
+    def _aligned(self, decode: asyncio.Future[Hypothesis]) -> asyncio.Future[Hypothesis]:
+        """What a decode says, with its words. Cancelling this one abandons both."""
+
+        async def align() -> Hypothesis:
+            hypothesis = await decode
+            return await self._queue.run(Priority.FINAL, lambda: hypothesis.aligned) if hypothesis.align else hypothesis
+
+        return asyncio.create_task(align())
 
     async def _run(self, priority: Priority, take: Callable[[], Snapshot]) -> Hypothesis:
         taken: list[Snapshot] = []
@@ -168,6 +189,12 @@ class Draft:
 
         hypothesis = await self._queue.run(priority, prepare)
         return hypothesis.placed(taken[0].start, taken[0].speech_start)
+
+
+def ready(hypothesis: Hypothesis) -> asyncio.Future[Hypothesis]:
+    made: asyncio.Future[Hypothesis] = asyncio.get_running_loop().create_future()
+    made.set_result(hypothesis)
+    return made
 
 
 async def abandoned(futures: Iterable[asyncio.Future[Any]]) -> None:

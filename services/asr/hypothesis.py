@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from services.asr.engine import Samples, Word
 
+Align = Callable[[], Sequence[Word]]
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -14,21 +16,33 @@ class Hypothesis:
     words: Sequence[Word] = ()
     """Positions at 16 kHz: a decoder counts from the beginning of its audio."""
     language: str = ""
+    align: Align | None = None
+    """Finds the words' places, which nobody who only wants the text has to wait for. None once they are found."""
+
+    def aligned(self) -> "Hypothesis":
+        """The same with its words. Runs in a worker thread."""
+        return replace(self, words=tuple(self.align()), align=None) if self.align else self
 
     def placed(self, start: int, speech_start: int) -> "Hypothesis":
-        """The same with positions on the stream, where the decoded audio began at `start`.
+        """The same with positions on the stream, where the decoded audio began at `start`."""
+        if (align := self.align) is not None:
+            return replace(self, align=lambda: moved(align(), start, speech_start))
+        return replace(self, words=moved(self.words, start, speech_start))
 
-        Alignment likes to begin the first word with the audio; it cannot begin before the speech.
-        """
-        words = (
-            replace(
-                word,
-                start_sample=max(speech_start, word.start_sample + start),
-                end_sample=max(speech_start, word.end_sample + start),
-            )
-            for word in self.words
+
+def moved(words: Sequence[Word], start: int, speech_start: int) -> Sequence[Word]:
+    """Words of audio that began at `start`, on the stream.
+
+    Alignment likes to begin the first word with the audio; it cannot begin before the speech.
+    """
+    return tuple(
+        replace(
+            word,
+            start_sample=max(speech_start, word.start_sample + start),
+            end_sample=max(speech_start, word.end_sample + start),
         )
-        return replace(self, words=tuple(words))
+        for word in words
+    )
 
 
 Decode = Callable[[Samples, str, float], Hypothesis]

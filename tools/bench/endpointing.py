@@ -29,7 +29,7 @@ MS = RATE_HZ // 1000
 TOLD_MS = {"text": 220, "turn": 80}
 """How long after the audio that it is about something is told: a decode, a prediction. Everything else: FRAME_MS."""
 FRAME_MS = 20
-AUDIBLE_MS, PREPARED_MS = 40, 480
+AUDIBLE_MS, PREPARED_MS = 40, 420
 """The first sound of the reply: so long after the commit, and so long after the pause began, at the earliest. Who goes on
 before that is not cut off: the commit is taken back, and nobody hears of it."""
 VOICE, PAUSES = ("SPEECH_STARTED", "SPEECH_RESUMED"), ("SPEECH_PAUSED", "SPEECH_ENDED")

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class WhisperDecoder:
         self._tokenizers = {language: self._tokenizer(language) for language in model.supported_languages}
 
     def decode(self, audio: Samples, language: str, voice_s: float) -> Hypothesis:
-        """What is said in `audio` (16 kHz, at most 30 s), of which `voice_s` seconds are voice."""
+        """What is said in `audio` (16 kHz, at most 30 s), of which `voice_s` seconds are voice. Not aligned yet."""
         frames = min(MOST_FRAMES, max(self._limits.least_frames, len(audio) // HOP + FRAMES_AFTER))
         encoded = self._encode(audio, frames)
         language = language or self._detect(encoded)
@@ -84,7 +85,8 @@ class WhisperDecoder:
             decoding = self._generate(encoded, tokenizer, len(audio), no_repeat_ngram_size=3)
         if not comparable(decoding.text) or self._is_no_speech(decoding) or is_made_up(decoding, voice_s):
             return Hypothesis(language=language)
-        return Hypothesis(decoding.text, self._words(decoding, tokenizer, len(audio)), language)
+        align = partial(self._words, decoding, tokenizer, len(audio))
+        return Hypothesis(decoding.text, language=language, align=align)
 
     def _tokenizer(self, language: str) -> Tokenizer:
         multilingual = self._model.model.is_multilingual
