@@ -17,7 +17,7 @@ LEAST_MS = 40.0
 AGAIN_MS = 160.0
 """Audio that must be there before it goes on after it had run dry."""
 BREATH_MS = 10.0
-"""Kept of the silence before the first sound of a reply."""
+"""Kept of what is before the first sound of a reply."""
 FADE_MS = 8.0
 
 

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from gateway.emotion import Expression
 from gateway.turn import ClausePlanned, Span
 
 BYTES = 2
+AUDIBLE = 66
+"""Least sample of a sound (-54 dB): an h or an f begins as softly."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,13 @@ class Script:
 
     @property
     def onset(self) -> int:
-        """Where the first sound begins; 0 while nothing is known of it."""
-        first = next((part for part in self.parts if part.phonemes), None)
-        return first.phonemes[0].start if first and first is self.parts[0] else 0
+        """Where the first sound begins, by ear: voices take their time. While all is silent, the end of what there is.
+
+        Nobody looks farther than a second.
+        """
+        first = np.frombuffer(self.audio(0, self.rate_hz), "<i2").astype(np.int32)
+        loud = np.flatnonzero(np.abs(first) >= AUDIBLE)
+        return int(loud[0]) if len(loud) else len(first)
 
     def plan(self, clause: ClausePlanned) -> None:
         """The sounds of a clause, or of a part of it."""

@@ -5,6 +5,7 @@ python -m tools.bench live --address HOST:PORT           a gateway that runs alr
 python -m tools.bench live --peer pipecat --json         pipecat beside it, on the same engine servers
 python -m tools.bench live --svg docs/sessions.svg       the curve of sessions at once as a picture
 
+"false_cutoff_rate" is of the questions with pauses, those of --pauses included; of arms beside ours, of all their turns.
 Times count from the last voiced sample of a question (of an interruption: the first) as it is spoken, to the first (last)
 sample that is loud enough to be heard, as it comes. "ratio" is our median over the peer's: below 1 we are faster.
 """
@@ -25,7 +26,7 @@ from services.runtime.errors import DomainError
 from services.runtime.host import leaves
 from talkmesh import SessionConfig
 from tools.bench.living import arms, crowd, report
-from tools.bench.living.arms import OURS, VOICE, Kept, Open, Outcome, Wanted
+from tools.bench.living.arms import OURS, PAUSES, VOICE, Kept, Open, Outcome, Wanted
 from tools.bench.living.recordings import NoSpeech, corpus
 from tools.bench.living.speech import Speech
 from tools.bench.machine import machine
@@ -49,16 +50,19 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run everything that was asked for and return the figures. Raises NoSpeech, NotReady."""
     async with AsyncExitStack() as stack:
         made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-speech-")))
-        speeches = await asyncio.to_thread(corpus, options.speech, made, max(options.turns, 2 * options.barge_ins, 4))
+        most = max(options.turns + 2 * options.pauses, 2 * options.barge_ins, 4)
+        speeches = await asyncio.to_thread(corpus, options.speech, made, most)
         place = await placed(options, stack)
         found, kept = await conversations(options, place, speeches, made)
         sessions = await crowds(options, place, speeches)
     paused = {speech.name for speech in speeches if speech.pauses}
     figures = report.of_outcome(found[OURS]) | report.of_records(kept)
+    cut_off = report.with_pauses([found[OURS], found[PAUSES]], paused)
     if VOICE in found:
         figures["voice_only"] = report.of_outcome(found[VOICE])
     return figures | {
-        "cut_off_in_pauses": report.with_pauses(found[OURS], paused),
+        "false_cutoff_rate": cut_off["rate"],
+        "cut_off_in_pauses": cut_off,
         "sessions": sessions,
         "peer": pipecat_figures.figures(found, paused) if options.peer else {},
         "size": options.size,
@@ -88,7 +92,10 @@ async def conversations(
                 runtime = await stack.enter_async_context(pipecat_figures.running(folder, place.engines))
                 for arm in options.peer_arms:
                     who[arm] = pipecat_figures.arm(runtime, arm)
-        found = await arms.take_turns(who, speeches, wanted, options.turns, tell)
+        found = await arms.take_turns(who, speeches[: options.turns], wanted, options.turns, tell)
+        more = [speech for speech in speeches[options.turns :] if speech.pauses][: options.pauses]
+        alone = {PAUSES: arms.ours(place.gateway, config, Kept())}
+        found |= await arms.take_turns(alone, more, wanted, len(more), tell) if more else {PAUSES: Outcome()}
         await arms.interrupt(who, plain(speeches), wanted, found, options.barge_ins, tell)
     return found, kept
 
@@ -145,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--turns", type=int, default=20, help="questions, after one that warms up (20)")
+    add("--pauses", type=int, default=0, help="more questions with pauses, to us alone: how often they are cut off (0)")
     add("--barge-ins", type=int, default=10, help="answers that are interrupted (10)")
     add("--sessions", type=int, default=6, help="most sessions at once; 0 measures none (6)")
     add("--sizes", type=int, nargs="+", default=[256, 512], help="picture sizes of the sessions at once (256 512)")

@@ -7,7 +7,7 @@ import numpy as np
 from gateway.clock import Clock
 from gateway.emotion import Expression
 from gateway.live.playout import BREATH_MS, FADE_MS, Playout, State
-from gateway.live.script import Script
+from gateway.live.script import AUDIBLE, Script
 from gateway.turn import ClausePlanned, Span
 
 RATE = 24000
@@ -27,7 +27,7 @@ def script(samples: int, onset: int = 0, complete: bool = True) -> Script:
     sounds = (Span("a", onset, half), Span("b", half, samples))
     words = (Span("one", onset, half), Span("two", half, samples))
     made.plan(ClausePlanned(0, 0, sounds, words, Expression()))
-    made.add(0, ramp(samples))
+    made.add(0, bytes(2 * onset) + ramp(samples - onset, AUDIBLE if onset else 1))
     made.complete = complete
     return made
 
@@ -53,6 +53,19 @@ def test_the_silence_before_the_first_sound_is_left_out_but_for_a_breath() -> No
     playout.begin(960)
     assert playout.base + 10 * STEP == 960 + BREATH
     assert playout.release(960, STEP).data == made.audio(10 * STEP - BREATH, 11 * STEP - BREATH)
+
+
+def test_a_voice_that_is_silent_so_far_does_not_begin() -> None:
+    playout = Playout(CLOCK)
+    made = Script(RATE)
+    playout.load(made)
+    made.plan(ClausePlanned(0, 0, (Span("a", 0, 8 * STEP),), (), Expression()))
+    made.add(0, bytes(2 * 4 * STEP))
+    assert not playout.can_begin()
+    made.add(4 * STEP, ramp(2 * STEP, AUDIBLE))
+    assert playout.can_begin()
+    playout.begin(960)
+    assert playout.at == 4 * STEP - BREATH
 
 
 def test_it_waits_for_enough_audio_and_for_the_sounds_to_be_known() -> None:

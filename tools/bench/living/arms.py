@@ -18,7 +18,7 @@ from tools.bench.living.scenes import BargeIn, Turn
 from tools.bench.living.speech import Speech
 from tools.bench.swapping.processes import NotReady
 
-OURS, VOICE = "ours", "ours_voice"
+OURS, VOICE, PAUSES = "ours", "ours_voice", "ours_pauses"
 LISTEN_S = 2.0
 """How long an answer is listened to."""
 INTO_ANSWER_S = 1.2

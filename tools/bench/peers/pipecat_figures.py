@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench.living import report
-from tools.bench.living.arms import OURS, VOICE, Open, Outcome, Talker, Wanted
+from tools.bench.living.arms import OURS, PAUSES, VOICE, Open, Outcome, Talker, Wanted
 from tools.bench.living.speech import Speech
 from tools.bench.peers import mlserver, pipecat
 
@@ -42,7 +42,7 @@ def arm(runtime: pipecat.Runtime, name: str) -> Open:
 def figures(found: Mapping[str, Outcome], paused: set[str]) -> dict[str, Any]:
     """The peer's figures: as it comes, and each arm. Without any, only why."""
     about: dict[str, Any] = {"name": pipecat.NAME, "version": pipecat.VERSION}
-    measured = {name: outcome for name, outcome in found.items() if name not in (OURS, VOICE)}
+    measured = {name: outcome for name, outcome in found.items() if name not in (OURS, VOICE, PAUSES)}
     if not measured:
         return about | {"not_measured": "cannot be installed here"}
     told = {name: of_arm(outcome, found, paused) for name, outcome in measured.items()}
@@ -52,7 +52,7 @@ def figures(found: Mapping[str, Outcome], paused: set[str]) -> dict[str, Any]:
 
 def of_arm(outcome: Outcome, found: Mapping[str, Outcome], paused: set[str]) -> dict[str, Any]:
     """One arm beside ours with the face, and beside ours without one, as the peer has none."""
-    told = report.of_outcome(outcome) | {"cut_off_in_pauses": report.with_pauses(outcome, paused)}
+    told = report.of_outcome(outcome) | {"cut_off_in_pauses": report.with_pauses([outcome], paused)}
     told |= {"paired": report.paired(found[OURS].turns, outcome.turns)}
     if VOICE in found:
         told["paired_voice_only"] = report.paired(found[VOICE].turns, outcome.turns)
