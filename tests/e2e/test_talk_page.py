@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.fakes.browser import (
     DESKTOP,
@@ -328,6 +328,22 @@ async def test_a_full_server_is_asked_again_when_it_says(site: Site) -> None:
         await problem(page, "busy")
         await phase(page, "live")
         assert len(await site.seen()) == 3
+
+
+async def test_without_its_key_the_page_asks_for_the_whole_link(site: Site) -> None:
+    async def only_with_key(route: Route) -> None:
+        has_key = route.request.headers.get("authorization") == "Bearer let-me-in"
+        await (route.fallback() if has_key else route.fulfill(status=401, json={"error": {"code": "UNAUTHENTICATED"}}))
+
+    async with opened("about:blank") as page:
+        await page.route("**/api/config", only_with_key)
+        await page.goto(site.url)
+        await problem(page, "no_key", "This page may not talk to the server")
+        await page.evaluate("location.hash = 'token=let-me-in'")
+        await page.click("[data-action=retry_now]")
+        await phase(page, "idle")
+        await expect(page.locator("#problem")).to_be_hidden()
+        assert page.url == site.url, "a token does not stay in the address"
 
 
 async def test_waiting_can_be_given_up(site: Site) -> None:

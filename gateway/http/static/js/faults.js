@@ -26,6 +26,7 @@ export async function faultOf(response) {
   const retryS = Number(response.headers.get("Retry-After")) || error.retry_after_s || 3;
   const message = error.message || `HTTP ${response.status}`;
   if (response.status === 502 || response.status === 504) return unreachable();
+  if (response.status === 401 || response.status === 403) return new Fault("no_key", { message });
   if (response.status === 404) return new Fault("gone", { message });
   if (response.status === 429 || error.code === "RESOURCE_EXHAUSTED") return new Fault("busy", { message, retryS });
   if (response.status === 503) return new Fault("not_ready", { message, retryS });

@@ -338,6 +338,7 @@ async function untilConfigured() {
 
 async function begin() {
   takeToken();
+  addEventListener("hashchange", takeToken); // The whole link, given to a page that is open already.
   inEveryLanguage(() => {
     translate(document);
     $("connection-text").textContent = say(`phase_${root.dataset.phase}`);
