@@ -140,15 +140,12 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.8, 400), (0.5, 900))
+    steps: tuple[tuple[float, int], ...] = ((0.8, 430), (0.5, 900), (0.3, 960))
     """Least belief and milliseconds, the surest first."""
-    longest_ms: int = 950
-    """For what is believed less, and until anything is known."""
-    open_ms: int = 1_030
-    """For a text that is no whole sentence and is believed less than `open_below`: few turns end so."""
-    open_below: float = 0.2
+    longest_ms: int = 1_030
+    """For what is believed less: few turns end so. And until anything is known."""
     open_prepared_ms: int = 500
-    """Silence after which the reply to such a text is prepared all the same: the turn may be over after all."""
+    """Silence after which the reply to a text that is no whole sentence is prepared: the turn may be over after all."""
     weights: tuple[float, float, float] = (0.4, 0.8, 1.0)
     """What the turn model's probability counts beside a text that is open, doubtful, complete."""
     unheard: float = 0.6
@@ -156,8 +153,6 @@ class Waits:
 
     def ms(self, text: Completeness, sound: float | None) -> int:
         belief = self.weights[text] * (self.unheard if sound is None else sound)
-        if text is not Completeness.COMPLETE and belief < self.open_below:
-            return self.open_ms
         return next((wait for least, wait in self.steps if belief >= least), self.longest_ms)
 
 

@@ -116,7 +116,7 @@ def test_a_prediction_about_an_earlier_pause_is_ignored() -> None:
 def test_the_less_sure_of_two_predictions_counts() -> None:
     strategy = semantic()
     assert wait_ms(pause(strategy, "What is your name?", 0.99)) == WAITS.steps[0][1]
-    strategy.predicted(0.3, RATE_HZ + 192 * MS)
+    strategy.predicted(0.2, RATE_HZ + 192 * MS)
     unsure = strategy.verdict()
     strategy.predicted(0.99, RATE_HZ + 400 * MS)
     assert strategy.verdict() == unsure

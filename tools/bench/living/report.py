@@ -45,9 +45,11 @@ def of_outcome(outcome: Outcome) -> dict[str, Any]:
 
 def with_pauses(outcomes: Iterable[Outcome], paused: set[str]) -> dict[str, Any]:
     """Cut-offs in questions with pauses alone: the others cannot be cut off in one."""
-    turns = [turn for each in outcomes for turn in each.turns if turn.speech in paused and not turn.error]
-    cut = sum(turn.cut_off for turn in turns)
-    return {"turns": len(turns), "cut_off": cut, "rate": round(cut / len(turns), 3) if turns else None}
+    turns = [turn for each in outcomes for turn in each.turns if turn.speech in paused]
+    answered = [turn for turn in turns if not turn.error]
+    cut = sum(turn.cut_off for turn in answered)
+    rate = round(cut / len(answered), 3) if answered else None
+    return {"turns": len(turns), "unanswered": len(turns) - len(answered), "cut_off": cut, "rate": rate}
 
 
 def of_records(kept: Kept) -> dict[str, Any]:
