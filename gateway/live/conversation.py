@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway import speech, traces, turn
@@ -20,6 +20,7 @@ from gateway.live.draft import Draft, Question
 from gateway.live.endpointing import Endpointing
 from gateway.live.metrics import LiveMetrics
 from gateway.live.playout import State
+from gateway.live.room import Room
 from gateway.live.stage import Stage
 from gateway.sessions import Session
 from gateway.waterfall import LIVE_STAGES, Waterfall
@@ -38,6 +39,8 @@ FORGOTTEN = "-"
 GOES_ON_MS = 1_500
 """Whoever speaks again after so short a pause, into a reply that has hardly begun, had not finished."""
 HARDLY_BEGUN_MS = 800.0
+HESITATES_MS = 50
+"""A voice is told some 40 ms after it has begun."""
 NOT_WORDS = re.compile(r"[^\w']+")
 
 
@@ -115,6 +118,7 @@ class LiveConversation:
         """Called when a turn is over."""
         self._rate = wishes.config.input.sample_rate_hz or 1
         self._barge_in = BargeIn(self._rate)
+        self._room = Room()
         self._interruptible = wishes.interruptible
         self.push_to_talk = wishes.push_to_talk
         self._queue: deque[Opening] = deque()
@@ -139,8 +143,9 @@ class LiveConversation:
 
     # --- what the user does -----------------------------------------------------------------------------------------
 
-    def listened(self, samples: int) -> None:
-        """So much of the user's audio came."""
+    def listened(self, samples: int, levels: Sequence[float] = ()) -> None:
+        """So much of the user's audio came, and this loud it was: see `Room`."""
+        self._room.heard(levels)
         self._listened += samples
         self._listened_at = time.perf_counter()
 
@@ -273,8 +278,13 @@ class LiveConversation:
         likely = verdict.speculate or (later is not None and self._listened_now >= later)
         if likely and self._guess is None and self._tries.begun < MOST_TRIES:
             self._begin_guess(self._said)
-        if verdict.commit_at is not None and self._listened_now >= verdict.commit_at and not self.push_to_talk:
+        if verdict.commit_at is not None and not self.push_to_talk and self._is_over(verdict.commit_at):
             self._commit()
+
+    def _is_over(self, commit_at: int) -> bool:
+        """Whether the user's turn is, at this sample. If something stirs just then, the ASR has a moment to tell a voice."""
+        late = self._listened_now - commit_at
+        return late >= (HESITATES_MS * self._rate // 1000 if self._room.stirs else 0)
 
     @property
     def _listened_now(self) -> int:

@@ -140,9 +140,9 @@ class Silence:
 class Waits:
     """Silence before the turn is over, by the belief (0 to 1) that it is."""
 
-    steps: tuple[tuple[float, int], ...] = ((0.8, 430), (0.5, 900), (0.3, 960))
+    steps: tuple[tuple[float, int], ...] = ((0.8, 400), (0.5, 880), (0.3, 940))
     """Least belief and milliseconds, the surest first."""
-    longest_ms: int = 1_030
+    longest_ms: int = 1_000
     """For what is believed less: few turns end so. And until anything is known."""
     open_prepared_ms: int = 500
     """Silence after which the reply to a text that is no whole sentence is prepared: the turn may be over after all."""

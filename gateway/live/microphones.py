@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from gateway.live.room import FRAME_MS, decibels
 from services.runtime.errors import InvalidInput
 from talkmesh.audio.v1 import audio_pb2
 
@@ -67,6 +68,12 @@ class Microphones:
         self._heard_at = now
         for each in filter(None, (microphone.taken(), data)):
             await self._hear(self._mixed(each))
+
+    def levels(self, data: bytes) -> list[float]:
+        """How loud audio of this format is, in dB of full scale, FRAME_MS at a time."""
+        samples = np.frombuffer(data, self.kind).astype(np.float64) / (1.0 if self.kind.kind == "f" else 32768.0)
+        channels = self.frame_bytes // self.kind.itemsize
+        return decibels(samples.reshape(-1, channels).mean(axis=1), self.rate_hz * FRAME_MS // 1000)
 
     async def fall_silent(self) -> None:
         """Hear silence for a while when nothing comes any more, until cancelled."""

@@ -84,7 +84,7 @@ class LiveSession:
             samples = len(data) // self.microphones.frame_bytes
             chunk = audio_pb2.AudioChunk(start_sample=self._taken, data=data)
             self._taken += samples
-            self.conversation.listened(samples)
+            self.conversation.listened(samples, self.microphones.levels(data))
             await self._hearing.hear(chunk)
 
     async def ask(self, text: str) -> str:

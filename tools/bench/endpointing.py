@@ -28,10 +28,11 @@ from tools.bench.speech.turns import turns
 MS = RATE_HZ // 1000
 TOLD_MS = {"text": 220, "turn": 80}
 """How long after the audio that it is about something is told: a decode, a prediction. Everything else: FRAME_MS."""
-FRAME_MS = 20
-AUDIBLE_MS, PREPARED_MS = 40, 420
+FRAME_MS = 5
+AUDIBLE_MS, PREPARED_MS = 20, 380
 """The first sound of the reply: so long after the commit, and so long after the pause began, at the earliest. Who goes on
-before that is not cut off: the commit is taken back, and nobody hears of it."""
+before that is not cut off: the commit is taken back, and nobody hears of it. Conversations hesitate besides when something
+stirs (`gateway.live.room`), which these figures know nothing of."""
 VOICE, PAUSES = ("SPEECH_STARTED", "SPEECH_RESUMED"), ("SPEECH_PAUSED", "SPEECH_ENDED")
 SHORTEST_MS, LONGEST_MS = 280, 1_050
 """Pauses that count, as measured: they are made 300 to 1,000 ms long."""

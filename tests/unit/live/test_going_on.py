@@ -86,11 +86,11 @@ class User:
     def _told(self, turn_id: str, generation: int, **event: Any) -> None:
         self.told.append((turn_id, conversation_pb2.ConverseResponse(**event)))
 
-    def listen(self, ms: int) -> None:
-        """Time goes by."""
+    def listen(self, ms: int, level: float = -70.0) -> None:
+        """Time goes by; it is so loud, in dB of full scale."""
         for _ in range(ms // SOUND_MS):
             self.at += SOUND_MS * RATE_HZ // 1000
-            self.live.listened(SOUND_MS * RATE_HZ // 1000)
+            self.live.listened(SOUND_MS * RATE_HZ // 1000, [level])
             step = self.stage.playout._clock.samples(SOUND_MS)
             self.stage._tick(self._ticks * step)
             self._ticks += 1
@@ -180,6 +180,25 @@ async def test_who_goes_on_before_the_end_is_certain_never_hears_of_it(user: Use
     assert user.outcomes() == [
         (conversation_pb2.OUTCOME_COMPLETED, "What is the tallest mountain on earth?", "Yes indeed.")
     ]
+
+
+async def test_when_something_stirs_at_the_end_a_voice_may_still_be_told(user: User) -> None:
+    user.voice("what is the tallest")
+    user.pause(WAIT_MS - 20)
+    user.listen(60, level=-30)
+    assert not user.flushed
+    user.voice("mountain on earth")
+    user.pause(WAIT_MS + 40)
+    assert len(user.flushed) == 1, "it was one turn"
+
+
+async def test_what_only_stirs_delays_the_end_by_a_moment(user: User) -> None:
+    user.voice("what is the tallest")
+    user.pause(WAIT_MS - 20)
+    user.listen(60, level=-30)
+    assert not user.flushed
+    user.listen(60)
+    assert user.flushed
 
 
 async def test_a_click_in_that_moment_only_delays_the_answer(user: User) -> None:
