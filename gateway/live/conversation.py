@@ -284,7 +284,7 @@ class LiveConversation:
     def _is_over(self, commit_at: int) -> bool:
         """Whether the user's turn is, at this sample. If something stirs just then, the ASR has a moment to tell a voice."""
         late = self._listened_now - commit_at
-        return late >= (HESITATES_MS * self._rate // 1000 if self._room.stirs else 0)
+        return late >= 0 and (late >= HESITATES_MS * self._rate // 1000 or not self._room.stirs)
 
     @property
     def _listened_now(self) -> int:
