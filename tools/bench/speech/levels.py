@@ -72,6 +72,11 @@ def quietest(audio: Samples, length: int) -> Stretch:
     return Stretch(start, start + length)
 
 
+def has_room(audio: Samples) -> bool:
+    """Whether there is a moment in which nobody speaks, so that its noise can be played where nobody shall."""
+    return bool(decibels(room_noise(audio, RATE_HZ)).mean() < np.percentile(decibels(audio), 95) - BELOW_SPEECH_DB)
+
+
 def room_noise(audio: Samples, length: int) -> Samples:
     """`length` samples of what the recording sounds like when nobody speaks: its quietest 120 ms, back and forth."""
     sample = quietest(audio, min(len(audio), 12 * FRAME))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.bench.speech.levels import FRAME, RATE_HZ, Samples, Stretch, pauses, room_noise, voices
+from tools.bench.speech.levels import FRAME, RATE_HZ, Samples, Stretch, has_room, pauses, room_noise, voices
 from tools.bench.speech.recordings import Gap, Place, Recording
 
 LEAD_S, TAIL_S, LONGEST_S = 0.4, 3.0, 17.0
@@ -42,10 +42,13 @@ class SpokenTurn:
 
 
 def turns(recordings: list[Recording], folder: Path) -> Iterator[SpokenTurn]:
-    """Each recording as it is, then with a pause at up to two places, one at a time. Very long ones are left out."""
+    """Each recording as it is, then with a pause at up to two places, one at a time.
+
+    Left out are very long ones, and those whose room would be made of a piece of a word.
+    """
     for recording in recordings:
         audio = recording.samples(folder)
-        if len(audio) > LONGEST_S * RATE_HZ:
+        if len(audio) > LONGEST_S * RATE_HZ or not has_room(audio):
             continue
         yield assembled(recording, audio, None, 0)
         chance = random.Random(recording.name)
