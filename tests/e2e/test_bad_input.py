@@ -120,14 +120,19 @@ async def test_text_that_cannot_be_a_question_is_refused(mesh: str, text: str, p
 async def test_emoji_and_chinese_end_well_or_are_refused_by_name(mesh: str) -> None:
     answer = await ask(mesh, "Hello 😀🎉! How are you?", SessionConfig(video=False, seed=3))
     assert answer.done.outcome is Outcome.COMPLETED
-    with pytest.raises(TalkmeshError, match="Chinese") as caught:
-        await ask(
-            mesh,
-            "Repeat: 你好世界",
-            SessionConfig(video=False, system_prompt="Say exactly: 你好世界，你好吗？", seed=1),
-        )
-    assert caught.value.code == "INVALID_ARGUMENT"
+    refused = await refusal(mesh, "你好！你是谁？请用中文说一句话。", "你是一个助手。请用中文回答。")
+    assert "Chinese" in str(refused) and refused.code == "INVALID_ARGUMENT"
     await still_answers(mesh)
+
+
+async def refusal(mesh: str, text: str, system_prompt: str) -> TalkmeshError:
+    """Of the first answer that is one: what a seed makes the model say is not the same on every kind of processor."""
+    for seed in range(8):
+        try:
+            await ask(mesh, text, SessionConfig(video=False, system_prompt=system_prompt, seed=seed))
+        except TalkmeshError as error:
+            return error
+    raise AssertionError("eight answers, none refused")
 
 
 async def heard(mesh: str, wav: Wav) -> Answer:

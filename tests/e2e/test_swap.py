@@ -90,7 +90,7 @@ async def test_a_turn_goes_on_when_its_model_is_taken_away_in_the_middle(mesh: s
 
 def bare(text: str) -> list[str]:
     """The words of a text as a voice names them: without what only the eye sees."""
-    return [word for part in text.split() if (word := part.strip('.,;:!?"()'))]
+    return [word for part in text.split() if (word := part.strip('.,;:!?"()–—…“”'))]
 
 
 async def interrupted_by_a_swap(session: ClientSession, admin: Admin, service: str) -> Answer:
