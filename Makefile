@@ -33,9 +33,11 @@ demo: $(VENV)/embedded.stamp
 up: $(VENV)/embedded.stamp
 	$(BIN)/python -m tools.up
 
+## Unit tests take both cores; those with real processes in them have the machine to themselves.
 test: $(VENV)/test.stamp apt
 	$(BIN)/python -m tools.check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/unit
 
 ## What tests need of Debian: human speech (LibriVox sentences), a browser, an RTMP server, a database.
 .PHONY: apt

@@ -58,6 +58,13 @@ def engine(folder: Path) -> Iterator[Counting]:
         yield engine
 
 
+@pytest.fixture(scope="module")
+def exact(folder: Path) -> Iterator[Counting]:
+    """In int8 a reply depends on how its prompt was read: a difference in the last bit can grow to another word."""
+    with loaded(folder, {**SPEC.options, "compute_type": "float32"}) as engine:
+        yield engine
+
+
 async def prompts(*texts: str) -> AsyncIterator[Prompt]:
     for text in texts:
         yield Prompt(text, 0, (Message(Role.USER, text),))
@@ -83,18 +90,19 @@ def test_limits_and_defaults_are_the_catalogs(engine: Counting) -> None:
     assert engine.defaults == Sampling(96, repetition_penalty=1.1, stop=("\n\n",))
 
 
-async def test_a_greedy_reply_does_not_depend_on_the_kept_prefix(engine: Counting, folder: Path) -> None:
-    with_prefix, _ = await said(engine, LONG, max_tokens=24)
-    bare = Counting(folder, {**SPEC.options, "cached_prefixes": 0, "workers": 1})
+async def test_a_greedy_reply_does_not_depend_on_the_kept_prefix(exact: Counting, folder: Path) -> None:
+    with_prefix, _ = await said(exact, LONG, max_tokens=24)
+    assert (await said(exact, LONG, max_tokens=24))[0] == with_prefix
+    bare = Counting(folder, {**SPEC.options, "compute_type": "float32", "cached_prefixes": 0, "workers": 1})
     await bare.load()
     assert (await said(bare, LONG, max_tokens=24))[0] == with_prefix
     await bare.unload()
 
 
-async def test_a_greedy_reply_goes_on_as_it_was_wherever_it_was_cut(engine: Counting) -> None:
-    """With a penalty on what was said already, and with the numbers of int8, which depend on how a text is read."""
-    config = replace(engine.defaults, max_tokens=40, stop=())
-    *deltas, _ = [output async for output in engine.generate(config, prompts(LONG))]
+async def test_a_greedy_reply_goes_on_as_it_was_wherever_it_was_cut(exact: Counting) -> None:
+    """With a penalty on what was said already."""
+    config = replace(exact.defaults, max_tokens=30, stop=())
+    *deltas, _ = [output async for output in exact.generate(config, prompts(LONG))]
     pieces = [delta.text for delta in deltas if isinstance(delta, TextDelta)]
     whole = "".join(pieces)
     assert len(pieces) > 20
@@ -102,11 +110,11 @@ async def test_a_greedy_reply_goes_on_as_it_was_wherever_it_was_cut(engine: Coun
     async def begun(text: str) -> AsyncIterator[Prompt]:
         yield Prompt("t", 0, (Message(Role.USER, LONG), Message(Role.ASSISTANT, text)))
 
-    for cut in range(1, len(pieces), 3):
+    for cut in range(1, len(pieces), 5):
         text = "".join(pieces[:cut])
         for told in (text, text + " ") if pieces[cut].startswith(" ") else (text,):
             rest = replace(config, max_tokens=len(pieces) - cut)
-            *more, finished = [output async for output in engine.generate(rest, begun(told))]
+            *more, finished = [output async for output in exact.generate(rest, begun(told))]
             assert told + "".join(delta.text for delta in more if isinstance(delta, TextDelta)) == whole
             assert isinstance(finished, Finished)
             assert finished.reply_tokens == len(pieces) - cut
