@@ -19,10 +19,6 @@ Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
 ARCHITECTURE = "llama"
-STEPS = 63
-"""Of a weight, either side of zero. int8 has 127, but processors without VNNI add pairs of products of a weight and an
-activation of up to 255 in 16 bits, which overflow beyond 64 and make the replies worse without a word
-(https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html)."""
 
 
 class Gguf:
@@ -69,23 +65,15 @@ def specification(gguf: Gguf) -> Any:
     )
 
 
-def fill(layer: Any, weight: Array) -> None:
-    """Put a matrix (outputs, inputs) into a layer in `STEPS` a side, each row with its own scale: steps for one."""
-    highest = np.abs(weight).max(axis=1)
-    scale = np.divide(STEPS, highest, out=np.ones_like(highest), where=highest > 0)
-    layer.weight = np.rint(weight * scale[:, np.newaxis]).astype(np.int8)
-    layer.weight_scale = scale
-
-
 def fill_layer(layer: Any, gguf: Gguf, prefix: str) -> None:
     attention, ffn = layer.self_attention, layer.ffn
     attention.layer_norm.gamma = gguf.tensor(f"{prefix}.attn_norm.weight")
-    fill(attention.linear[0], np.concatenate([gguf.tensor(f"{prefix}.attn_{part}.weight") for part in "qkv"]))
-    fill(attention.linear[1], gguf.tensor(f"{prefix}.attn_output.weight"))
+    attention.linear[0].weight = np.concatenate([gguf.tensor(f"{prefix}.attn_{part}.weight") for part in "qkv"])
+    attention.linear[1].weight = gguf.tensor(f"{prefix}.attn_output.weight")
     ffn.layer_norm.gamma = gguf.tensor(f"{prefix}.ffn_norm.weight")
-    fill(ffn.linear_0, gguf.tensor(f"{prefix}.ffn_gate.weight"))
-    fill(ffn.linear_0_noact, gguf.tensor(f"{prefix}.ffn_up.weight"))
-    fill(ffn.linear_1, gguf.tensor(f"{prefix}.ffn_down.weight"))
+    ffn.linear_0.weight = gguf.tensor(f"{prefix}.ffn_gate.weight")
+    ffn.linear_0_noact.weight = gguf.tensor(f"{prefix}.ffn_up.weight")
+    ffn.linear_1.weight = gguf.tensor(f"{prefix}.ffn_down.weight")
 
 
 def convert(gguf: Gguf, folder: Path, progress: Progress) -> None:
@@ -93,9 +81,10 @@ def convert(gguf: Gguf, folder: Path, progress: Progress) -> None:
     spec = specification(gguf)
     decoder, layers = spec.decoder, gguf["block_count"]
     decoder.scale_embeddings = False
-    fill(decoder.embeddings, gguf.tensor("token_embd.weight"))
+    decoder.embeddings.weight = gguf.tensor("token_embd.weight")
     decoder.layer_norm.gamma = gguf.tensor("output_norm.weight")
-    fill(decoder.projection, gguf.tensor("output.weight" if "output.weight" in gguf else "token_embd.weight"))
+    tied = "output.weight" not in gguf
+    decoder.projection.weight = decoder.embeddings.weight if tied else gguf.tensor("output.weight")
     for index, layer in enumerate(decoder.layer):
         fill_layer(layer, gguf, f"blk.{index}")
         progress(index + 1, layers + 1)
@@ -105,6 +94,6 @@ def convert(gguf: Gguf, folder: Path, progress: Progress) -> None:
     spec.config.layer_norm_epsilon = gguf["attention.layer_norm_rms_epsilon"]
     spec.register_vocabulary(gguf.fields["tokenizer.ggml.tokens"])
     spec.validate()
-    spec.optimize()
+    spec.optimize(quantization="int8")
     spec.save(str(folder))
     progress(layers + 1, layers + 1)
