@@ -61,6 +61,9 @@ class GatewaySettings(OutcomesOptions, EtcdOptions):
         10, ge=0, le=600, description="how long a live session waits for its client to come back"
     )
     live_load: float = Field(0.8, gt=0, le=1, description="share of a renderer's time that live sessions may take")
+    live_processor: float = Field(
+        0.8, gt=0, description="share of a machine's cores that live sessions may take; above 1 lets in more than fit"
+    )
     patience_s: float = Field(10, ge=0, description="how long a live session waits for a service that has gone")
     apology: str = Field(APOLOGY, description="what a live session says when no reply could be made")
     access: Literal["required", "open"] = Field(

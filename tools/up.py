@@ -46,6 +46,8 @@ POLL_S = 0.1
 LOAD_ATTEMPTS = 2
 DISCOVERY_S = 15.0
 RESTART_S = 1.0
+CROWDED = ("--live-processor", "100")
+"""For a gateway that is to let in more live sessions than its machine has room for, to see what becomes of them."""
 
 
 class NotReady(Exception):

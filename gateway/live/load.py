@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from gateway.live.machines import Machines
 from services.runtime.errors import Busy
 
 WINDOW_S = 10.0
@@ -36,11 +37,13 @@ class Window:
 
 
 class Load:
-    """What drawing takes: a renderer draws for all its sessions, one picture after the other."""
+    """What drawing takes, as a renderer draws for all one picture after the other; and what the whole of it takes."""
 
-    def __init__(self, most_share: float) -> None:
-        """`most_share`: of a renderer's time that may be promised, 0 to 1."""
+    def __init__(self, most_share: float, most_processor: float) -> None:
+        """What may be promised. `most_share`: of a renderer's time; `most_processor`: of a machine's cores; both 0 to 1."""
         self._most = most_share
+        self._most_processor = most_processor
+        self.machines = Machines()
         self._window = Window()
         self._draw_s: dict[int, float] = {}
         """Picture size → what drawing one takes."""
@@ -78,7 +81,15 @@ class Load:
         """Renderer time that the sessions take, in renderers."""
         return sum(self.share(size, fps) for size, fps in self._sessions.values())
 
-    def admit(self, size: int, fps: float, renderers: int, now: float) -> None:
+    def admit(self, own: int) -> None:
+        """Raises Busy when the machines have no room for one more session beside `own`, drawn or not."""
+        count = self.machines.count(own)
+        share, wanted = self.machines.share(count), self.machines.share(count + 1)
+        if count and wanted > self._most_processor:
+            problem = f"conversations ({count}) take up to {share:.0%} of a machine, and one more does not fit"
+            raise Busy(problem, RETRY_S)
+
+    def admit_drawn(self, size: int, fps: float, renderers: int, now: float) -> None:
         """Raises Busy when one more session would make all of them stutter."""
         count, missed = self._window.missed(now)
         if self._sessions and count >= LEAST_PICTURES and missed > MOST_LATE:

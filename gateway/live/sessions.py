@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +11,7 @@ from functools import partial
 from gateway.experiments.sessions import given
 from gateway.host import Health
 from gateway.live.load import Load
+from gateway.live.machines import Machine
 from gateway.live.metrics import LiveMetrics
 from gateway.live.session import LiveSession, live
 from gateway.mesh import Mesh
@@ -19,9 +20,11 @@ from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime.errors import Busy, DomainError, InvalidInput, NotFound, first_of
+from services.runtime.processor import Processor, place
 from talkmesh.conversation.v1 import conversation_pb2
 
 MOST_GRACE_MS = 600_000
+LOOK_S = 1.0
 DEFAULT_SIZE = 512
 """What is reckoned with where the renderer's default is wished for."""
 log = logging.getLogger(__name__)
@@ -54,9 +57,10 @@ class LiveSessions:
         self._sessions = sessions
         self._settings = settings
         self._work = work
-        self._metrics = LiveMetrics(mesh.metrics.registry, Load(settings.live_load))
+        load = Load(settings.live_load, settings.live_processor)
+        self._metrics = LiveMetrics(mesh.metrics.registry, load)
         self._running: dict[str, Running] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = {work.create_task(self._look())}
 
     def get(self, session_id: str) -> LiveSession:
         """Raises NotFound."""
@@ -155,14 +159,25 @@ class LiveSessions:
     def _weigh(self, wishes: Wishes) -> None:
         """Raises Busy when one more would be too many."""
         renderers = self._mesh.services["render"].count(Health.SERVING)
+        self._metrics.load.admit(len(self._running))
         if wishes.draws:
             size = wishes.config.size or DEFAULT_SIZE
-            self._metrics.load.admit(size, float(wishes.clock.fps), renderers, time.perf_counter())
+            self._metrics.load.admit_drawn(size, float(wishes.clock.fps), renderers, time.perf_counter())
+
+    async def _look(self) -> None:
+        """See once a second what the conversations take of the machines."""
+        processor, here = Processor(), place()
+        while True:
+            gateway = Machine(here.cores, processor.used())
+            machines, streams = taken(self._mesh, {here.machine: gateway})
+            self._metrics.load.machines.told(time.perf_counter(), machines, streams, len(self._running))
+            await asyncio.sleep(LOOK_S)
 
     @contextmanager
     def _counted(self, made: LiveSession) -> Iterator[None]:
         load, program = self._metrics.load, made.program
         self._metrics.sessions.inc()
+        load.machines.begun(time.perf_counter(), len(self._running) + 1)
         if program.width:
             load.begun(made.id, program.width, float(program.fps))
         try:
@@ -187,6 +202,18 @@ class LiveSessions:
         """End all sessions."""
         for task in self._tasks:
             task.cancel()
+
+
+def taken(mesh: Mesh, begun: Mapping[str, Machine]) -> tuple[dict[str, Machine], int]:
+    """What the hosts take of each machine, added to what is known already; and conversations that they serve."""
+    machines, streams = dict(begun), 0
+    for backends in mesh.services.values():
+        hosts = [host.status for host in backends.hosts if host.health is Health.SERVING]
+        streams = max(streams, sum(model.streams for host in hosts for model in host.models))
+        for told in (host.processor for host in hosts if host.HasField("processor")):
+            before = machines.get(told.machine, Machine(told.cores, 0.0))
+            machines[told.machine] = Machine(told.cores, before.used + told.used)
+    return machines, streams
 
 
 async def until_left(running: Running) -> None:

@@ -305,6 +305,11 @@ class Controller:
         """Resident memory of all engine processes."""
         return sum(resident.rss_bytes for resident in self.residents)
 
+    def serving_pids(self) -> list[int]:
+        """Engine processes that serve, or could at once: what is being loaded is not among them."""
+        up = (Phase.STANDBY, Phase.ACTIVE, Phase.DRAINING)
+        return [resident.pid for resident in self.residents if resident.pid and resident.phase in up]
+
     async def _make_room(self, newcomer: Resident, swap: Swap | None) -> None:
         """Let go of idle models until one more fits; wait for those whose streams are about to end. Raises Refused."""
         while self._too_full(newcomer):

@@ -14,6 +14,7 @@ from services.runtime.controller import Controller
 from services.runtime.desired import observed_key
 from services.runtime.errors import DomainError
 from services.runtime.etcd import Etcd
+from services.runtime.processor import Processor, place
 from services.runtime.resident import Phase, Resident
 from services.runtime.slot import Slot
 from services.runtime.wanted import Problem
@@ -39,6 +40,7 @@ class Report:
         self.revision: Callable[[], int] = lambda: 0
         self.problems: Callable[[], list[Problem]] = list
         self.stale_s: Callable[[], float] = float
+        self._processor = Processor(controller.serving_pids)
 
     def host(self) -> model_pb2.HostStatus:
         """All of it."""
@@ -52,6 +54,7 @@ class Report:
             slots=[slot_status(slot) for slot in controller.slots.values()],
             models=[self._model(resident) for resident in controller.residents],
             problems=[model_pb2.Problem(key=p.key, field=p.field, reason=p.reason) for p in self.problems()],
+            processor=model_pb2.Processor(**place()._asdict(), used=self._processor.used()),
         )
 
     def _model(self, resident: Resident) -> model_pb2.ModelStatus:
@@ -79,6 +82,7 @@ def structure(state: model_pb2.HostStatus) -> model_pb2.HostStatus:
     """A state without what changes from moment to moment."""
     bare = model_pb2.HostStatus()
     bare.CopyFrom(state)
+    bare.processor.ClearField("used")
     for model in bare.models:
         model.ClearField("streams")
         model.ClearField("rss_bytes")

@@ -19,8 +19,9 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     """Process → its address; "http" is that of the talk page, "logs" the folder of the logs."""
     logs = tmp_path_factory.mktemp("mesh")
     command = [sys.executable, "-m", "tools.up", "--port", "0", "--logs", str(logs), "--quiet"]
-    # A browser on this machine reaches the gateway on the loopback device, whatever else there is.
-    environment = {**os.environ, "TALKMESH_GATEWAY_WEBRTC_HOST": "127.0.0.1"}
+    # A browser on this machine reaches the gateway on the loopback device, whatever else there is; nobody is told to come
+    # back because the machine is slow.
+    environment = {**os.environ, "TALKMESH_GATEWAY_WEBRTC_HOST": "127.0.0.1", "TALKMESH_GATEWAY_LIVE_PROCESSOR": "100"}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

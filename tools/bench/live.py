@@ -32,7 +32,7 @@ from tools.bench.living.speech import Speech
 from tools.bench.machine import machine
 from tools.bench.peers import pipecat, pipecat_figures
 from tools.bench.swapping.processes import NotReady
-from tools.up import ROOT, running_mesh
+from tools.up import CROWDED, ROOT, running_mesh
 from tools.up import NotReady as MeshNotReady
 
 ENGINES = ("asr", "llm", "tts")
@@ -74,7 +74,7 @@ async def placed(options: argparse.Namespace, stack: AsyncExitStack) -> Place:
     """A gateway that runs already, or one of our own."""
     if options.address:
         return Place(options.address, options.engines)
-    mesh = await stack.enter_async_context(running_mesh(ROOT / "var" / "log" / "bench"))
+    mesh = await stack.enter_async_context(running_mesh(ROOT / "var" / "log" / "bench", extra={"gateway": CROWDED}))
     return Place(mesh.address, {name: mesh.members[name].address for name in ENGINES})
 
 

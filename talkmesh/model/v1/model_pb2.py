@@ -24,39 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkmesh/model/v1/model.proto\x12\x11talkmesh.model.v1\"\x14\n\x12WatchModelsRequest\"B\n\x13WatchModelsResponse\x12+\n\x04host\x18\x01 \x01(\x0b\x32\x1d.talkmesh.model.v1.HostStatus\"\x8f\x02\n\nHostStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12/\n\tfreshness\x18\x04 \x01(\x0e\x32\x1c.talkmesh.model.v1.Freshness\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12,\n\x05slots\x18\x06 \x03(\x0b\x32\x1d.talkmesh.model.v1.SlotStatus\x12.\n\x06models\x18\x07 \x03(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\x12,\n\x08problems\x18\x08 \x03(\x0b\x32\x1a.talkmesh.model.v1.Problem\"\x8b\x02\n\nSlotStatus\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x14\n\x0cwanted_model\x18\x04 \x01(\t\x12\x19\n\x11wanted_generation\x18\x05 \x01(\x03\x12\'\n\x05phase\x18\x06 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x30\n\x07timings\x18\x08 \x03(\x0b\x32\x1f.talkmesh.model.v1.PhaseSeconds\x12\x18\n\x10rss_before_bytes\x18\t \x01(\x03\x12\x17\n\x0frss_after_bytes\x18\n \x01(\x03\"H\n\x0cPhaseSeconds\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"5\n\x07Problem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xbd\x01\n\tInterface\x12\x17\n\x0fsample_rates_hz\x18\x01 \x03(\x05\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x10\n\x08phonemes\x18\x03 \x03(\t\x12\x18\n\x10\x62lendshape_names\x18\x04 \x03(\t\x12\r\n\x05sizes\x18\x05 \x03(\x05\x12\x0e\n\x06voices\x18\x06 \x03(\t\x12\x11\n\tportraits\x18\x07 \x03(\t\x12\x0e\n\x06styles\x18\x08 \x03(\t\x12\x16\n\x0e\x63ontext_tokens\x18\t \x01(\x05\"\x13\n\x11ListModelsRequest\"\x83\x01\n\x12ListModelsResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12.\n\x06models\x18\x02 \x03(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\x12,\n\x05slots\x18\x03 \x03(\x0b\x32\x1d.talkmesh.model.v1.SlotStatus\"u\n\x0cServingModel\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04slot\x18\x05 \x01(\t\x12\x17\n\x0fslot_generation\x18\x06 \x01(\x03\"\xec\x02\n\x0bModelStatus\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\'\n\x05phase\x18\x02 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\x0f\n\x07streams\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x11\n\trss_bytes\x18\x05 \x01(\x03\x12\x10\n\x08restarts\x18\x06 \x01(\x05\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x12\n\nvram_bytes\x18\t \x01(\x03\x12\r\n\x05slots\x18\n \x03(\t\x12\x11\n\tpreloaded\x18\x0b \x01(\x08\x12/\n\tinterface\x18\x0c \x01(\x0b\x32\x1c.talkmesh.model.v1.Interface\x12\x30\n\x07timings\x18\r \x03(\x0b\x32\x1f.talkmesh.model.v1.PhaseSeconds*l\n\tFreshness\x12\x19\n\x15\x46RESHNESS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46RESHNESS_CURRENT\x10\x01\x12\x13\n\x0f\x46RESHNESS_STALE\x10\x02\x12\x18\n\x14\x46RESHNESS_STANDALONE\x10\x03*\xcd\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_FETCHING\x10\x01\x12\x11\n\rPHASE_LOADING\x10\x02\x12\x14\n\x10PHASE_VALIDATING\x10\x03\x12\x11\n\rPHASE_WARMING\x10\x04\x12\x11\n\rPHASE_STANDBY\x10\x05\x12\x10\n\x0cPHASE_ACTIVE\x10\x06\x12\x12\n\x0ePHASE_DRAINING\x10\x07\x12\x12\n\x0ePHASE_UNLOADED\x10\x08\x12\x10\n\x0cPHASE_FAILED\x10\t2\xc9\x01\n\x0cModelService\x12Y\n\nListModels\x12$.talkmesh.model.v1.ListModelsRequest\x1a%.talkmesh.model.v1.ListModelsResponse\x12^\n\x0bWatchModels\x12%.talkmesh.model.v1.WatchModelsRequest\x1a&.talkmesh.model.v1.WatchModelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkmesh/model/v1/model.proto\x12\x11talkmesh.model.v1\"\x14\n\x12WatchModelsRequest\"B\n\x13WatchModelsResponse\x12+\n\x04host\x18\x01 \x01(\x0b\x32\x1d.talkmesh.model.v1.HostStatus\"\xc0\x02\n\nHostStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12/\n\tfreshness\x18\x04 \x01(\x0e\x32\x1c.talkmesh.model.v1.Freshness\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12,\n\x05slots\x18\x06 \x03(\x0b\x32\x1d.talkmesh.model.v1.SlotStatus\x12.\n\x06models\x18\x07 \x03(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\x12,\n\x08problems\x18\x08 \x03(\x0b\x32\x1a.talkmesh.model.v1.Problem\x12/\n\tprocessor\x18\t \x01(\x0b\x32\x1c.talkmesh.model.v1.Processor\"9\n\tProcessor\x12\x0f\n\x07machine\x18\x01 \x01(\t\x12\r\n\x05\x63ores\x18\x02 \x01(\x01\x12\x0c\n\x04used\x18\x03 \x01(\x01\"\x8b\x02\n\nSlotStatus\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x14\n\x0cwanted_model\x18\x04 \x01(\t\x12\x19\n\x11wanted_generation\x18\x05 \x01(\x03\x12\'\n\x05phase\x18\x06 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x30\n\x07timings\x18\x08 \x03(\x0b\x32\x1f.talkmesh.model.v1.PhaseSeconds\x12\x18\n\x10rss_before_bytes\x18\t \x01(\x03\x12\x17\n\x0frss_after_bytes\x18\n \x01(\x03\"H\n\x0cPhaseSeconds\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"5\n\x07Problem\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xbd\x01\n\tInterface\x12\x17\n\x0fsample_rates_hz\x18\x01 \x03(\x05\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\x10\n\x08phonemes\x18\x03 \x03(\t\x12\x18\n\x10\x62lendshape_names\x18\x04 \x03(\t\x12\r\n\x05sizes\x18\x05 \x03(\x05\x12\x0e\n\x06voices\x18\x06 \x03(\t\x12\x11\n\tportraits\x18\x07 \x03(\t\x12\x0e\n\x06styles\x18\x08 \x03(\t\x12\x16\n\x0e\x63ontext_tokens\x18\t \x01(\x05\"\x13\n\x11ListModelsRequest\"\x83\x01\n\x12ListModelsResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12.\n\x06models\x18\x02 \x03(\x0b\x32\x1e.talkmesh.model.v1.ModelStatus\x12,\n\x05slots\x18\x03 \x03(\x0b\x32\x1d.talkmesh.model.v1.SlotStatus\"u\n\x0cServingModel\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04slot\x18\x05 \x01(\t\x12\x17\n\x0fslot_generation\x18\x06 \x01(\x03\"\xec\x02\n\x0bModelStatus\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.talkmesh.model.v1.ServingModel\x12\'\n\x05phase\x18\x02 \x01(\x0e\x32\x18.talkmesh.model.v1.Phase\x12\x0f\n\x07streams\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x11\n\trss_bytes\x18\x05 \x01(\x03\x12\x10\n\x08restarts\x18\x06 \x01(\x05\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x12\n\nvram_bytes\x18\t \x01(\x03\x12\r\n\x05slots\x18\n \x03(\t\x12\x11\n\tpreloaded\x18\x0b \x01(\x08\x12/\n\tinterface\x18\x0c \x01(\x0b\x32\x1c.talkmesh.model.v1.Interface\x12\x30\n\x07timings\x18\r \x03(\x0b\x32\x1f.talkmesh.model.v1.PhaseSeconds*l\n\tFreshness\x12\x19\n\x15\x46RESHNESS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46RESHNESS_CURRENT\x10\x01\x12\x13\n\x0f\x46RESHNESS_STALE\x10\x02\x12\x18\n\x14\x46RESHNESS_STANDALONE\x10\x03*\xcd\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_FETCHING\x10\x01\x12\x11\n\rPHASE_LOADING\x10\x02\x12\x14\n\x10PHASE_VALIDATING\x10\x03\x12\x11\n\rPHASE_WARMING\x10\x04\x12\x11\n\rPHASE_STANDBY\x10\x05\x12\x10\n\x0cPHASE_ACTIVE\x10\x06\x12\x12\n\x0ePHASE_DRAINING\x10\x07\x12\x12\n\x0ePHASE_UNLOADED\x10\x08\x12\x10\n\x0cPHASE_FAILED\x10\t2\xc9\x01\n\x0cModelService\x12Y\n\nListModels\x12$.talkmesh.model.v1.ListModelsRequest\x1a%.talkmesh.model.v1.ListModelsResponse\x12^\n\x0bWatchModels\x12%.talkmesh.model.v1.WatchModelsRequest\x1a&.talkmesh.model.v1.WatchModelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkmesh.model.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FRESHNESS']._serialized_start=1648
-  _globals['_FRESHNESS']._serialized_end=1756
-  _globals['_PHASE']._serialized_start=1759
-  _globals['_PHASE']._serialized_end=1964
+  _globals['_FRESHNESS']._serialized_start=1756
+  _globals['_FRESHNESS']._serialized_end=1864
+  _globals['_PHASE']._serialized_start=1867
+  _globals['_PHASE']._serialized_end=2072
   _globals['_WATCHMODELSREQUEST']._serialized_start=52
   _globals['_WATCHMODELSREQUEST']._serialized_end=72
   _globals['_WATCHMODELSRESPONSE']._serialized_start=74
   _globals['_WATCHMODELSRESPONSE']._serialized_end=140
   _globals['_HOSTSTATUS']._serialized_start=143
-  _globals['_HOSTSTATUS']._serialized_end=414
-  _globals['_SLOTSTATUS']._serialized_start=417
-  _globals['_SLOTSTATUS']._serialized_end=684
-  _globals['_PHASESECONDS']._serialized_start=686
-  _globals['_PHASESECONDS']._serialized_end=758
-  _globals['_PROBLEM']._serialized_start=760
-  _globals['_PROBLEM']._serialized_end=813
-  _globals['_INTERFACE']._serialized_start=816
-  _globals['_INTERFACE']._serialized_end=1005
-  _globals['_LISTMODELSREQUEST']._serialized_start=1007
-  _globals['_LISTMODELSREQUEST']._serialized_end=1026
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1029
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1160
-  _globals['_SERVINGMODEL']._serialized_start=1162
-  _globals['_SERVINGMODEL']._serialized_end=1279
-  _globals['_MODELSTATUS']._serialized_start=1282
-  _globals['_MODELSTATUS']._serialized_end=1646
-  _globals['_MODELSERVICE']._serialized_start=1967
-  _globals['_MODELSERVICE']._serialized_end=2168
+  _globals['_HOSTSTATUS']._serialized_end=463
+  _globals['_PROCESSOR']._serialized_start=465
+  _globals['_PROCESSOR']._serialized_end=522
+  _globals['_SLOTSTATUS']._serialized_start=525
+  _globals['_SLOTSTATUS']._serialized_end=792
+  _globals['_PHASESECONDS']._serialized_start=794
+  _globals['_PHASESECONDS']._serialized_end=866
+  _globals['_PROBLEM']._serialized_start=868
+  _globals['_PROBLEM']._serialized_end=921
+  _globals['_INTERFACE']._serialized_start=924
+  _globals['_INTERFACE']._serialized_end=1113
+  _globals['_LISTMODELSREQUEST']._serialized_start=1115
+  _globals['_LISTMODELSREQUEST']._serialized_end=1134
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1137
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1268
+  _globals['_SERVINGMODEL']._serialized_start=1270
+  _globals['_SERVINGMODEL']._serialized_end=1387
+  _globals['_MODELSTATUS']._serialized_start=1390
+  _globals['_MODELSTATUS']._serialized_end=1754
+  _globals['_MODELSERVICE']._serialized_start=2075
+  _globals['_MODELSERVICE']._serialized_end=2276
 # @@protoc_insertion_point(module_scope)

@@ -124,6 +124,7 @@ class HostStatus(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """"asr", "llm", "tts", "animation" or "render"."""
     instance: _builtins.str
@@ -141,6 +142,8 @@ class HostStatus(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
         """What is wrong with values written to etcd; the host goes on with what it had."""
 
+    @_builtins.property
+    def processor(self) -> Global___Processor: ...
     def __init__(
         self,
         *,
@@ -152,14 +155,47 @@ class HostStatus(_message.Message):
         slots: _abc.Iterable[Global___SlotStatus] | None = ...,
         models: _abc.Iterable[Global___ModelStatus] | None = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        processor: Global___Processor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["processor", b"processor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "freshness", b"freshness", "instance", b"instance", "models", b"models", "problems", b"problems", "revision", b"revision", "service", b"service", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "freshness", b"freshness", "instance", b"instance", "models", b"models", "problems", b"problems", "processor", b"processor", "revision", b"revision", "service", b"service", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostStatus: _TypeAlias = HostStatus  # noqa: Y015
+
+@_typing.final
+class Processor(_message.Message):
+    """What a host takes of the machine that it runs on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    machine: _builtins.str
+    """Hosts with the same name share its cores: it stands for a machine, or for a container with a quota of its own."""
+    cores: _builtins.float
+    """Cores that may be used there, by affinity and quota."""
+    used: _builtins.float
+    """Cores taken by the host and by its engine processes that serve, as a mean of the last 10 seconds. A model that is being
+    loaded is not counted: it takes what others leave.
+    """
+    def __init__(
+        self,
+        *,
+        machine: _builtins.str = ...,
+        cores: _builtins.float = ...,
+        used: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores", b"cores", "machine", b"machine", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Processor: _TypeAlias = Processor  # noqa: Y015
 
 @_typing.final
 class SlotStatus(_message.Message):

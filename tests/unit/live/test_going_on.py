@@ -68,7 +68,7 @@ class User:
         wishes = Wishes(
             conversation_pb2.ConversationConfig(input=microphone, live=live), GatewaySettings.model_validate({})
         )
-        metrics = LiveMetrics(CollectorRegistry(), Load(0.8))
+        metrics = LiveMetrics(CollectorRegistry(), Load(0.8, 0.9))
         program = Program(wishes.clock.rate_hz, wishes.clock.fps, 0, 0)
         self.stage = Stage(wishes.clock, program, metrics)
         self.stage.tell = self._told  # type: ignore[method-assign]  # overheard

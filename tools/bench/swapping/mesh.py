@@ -17,7 +17,7 @@ from tools.bench.swapping.flips import DRAIN_S, STANDBY_S, Flips
 from tools.bench.swapping.processes import ROOT
 from tools.bench.swapping.turns import BUFFER_MS, SIZE, Conversations, Turn
 from tools.bench.swapping.wishes import Operator, Sight, operating, patient, phases_ms
-from tools.up import RunningMesh, running_mesh
+from tools.up import CROWDED, RunningMesh, running_mesh
 
 LOGS = ROOT / "var" / "log" / "bench-swap"
 QUESTION = ROOT / "tests" / "data" / "question.wav"
@@ -30,7 +30,7 @@ GONE_S = 30.0
 async def followed_mesh(options: argparse.Namespace) -> AsyncIterator[tuple[RunningMesh, Operator]]:
     """A mesh with an etcd of its own, and an operator of the service to be swapped. Raises NotReady."""
     async with (
-        running_mesh(LOGS, {options.service: options.models[0]}) as mesh,
+        running_mesh(LOGS, {options.service: options.models[0]}, extra={"gateway": CROWDED}) as mesh,
         patient(mesh.endpoints) as etcd,
         operating(etcd, options.service, [options.service]) as operator,
     ):

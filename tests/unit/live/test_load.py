@@ -1,0 +1,144 @@
+"""Whether one more live session is let in."""
+
+import pytest
+
+from gateway.live.load import LEAST_PICTURES, Load
+from gateway.live.machines import REMEMBERED_S, Machine, Machines
+from services.runtime.errors import Busy
+
+
+class Day:
+    """A gateway that is told of its machines once a second."""
+
+    def __init__(self, most: float = 0.9) -> None:
+        self.load = Load(0.8, most)
+        self.now = 0.0
+        self.own = 0
+
+    def pass_s(self, elapsed_s: int, streams: int, **used: float) -> None:
+        """So many conversations run; `used`: cores of two that are taken on each machine."""
+        for _ in range(elapsed_s):
+            self.now += 1
+            machines = {name: Machine(2.0, each) for name, each in used.items()}
+            self.load.machines.told(self.now, machines, streams, self.own)
+
+    def admit(self) -> None:
+        """Raises Busy."""
+        self.load.admit(self.own)
+
+
+def test_nothing_is_known_and_everybody_is_let_in() -> None:
+    Day().admit()
+
+
+def test_the_first_is_let_in_however_busy_the_machine_is() -> None:
+    day = Day()
+    day.pass_s(20, 0, a=2.0)
+    day.admit()
+
+
+def test_one_more_is_let_in_while_as_much_again_fits() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=0.8)
+    day.admit()
+    day.own = 2
+    day.pass_s(20, 2, a=1.6)
+    with pytest.raises(Busy, match=r"\(2\) take up to 80% of a machine"):
+        day.admit()
+
+
+def test_the_fullest_machine_decides() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=0.1, b=1.5, c=0.2)
+    with pytest.raises(Busy, match="75%"):
+        day.admit()
+
+
+def test_conversations_of_other_gateways_take_room_too() -> None:
+    day = Day()
+    day.pass_s(20, 3, a=1.5)
+    with pytest.raises(Busy, match=r"\(3\)"):
+        day.admit()
+    day = Day(most=1.1)
+    day.pass_s(20, 3, a=1.5)
+    day.admit()
+
+
+def test_who_is_silent_now_will_speak_again() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=1.5)
+    day.pass_s(60, 1, a=0.2)
+    with pytest.raises(Busy):
+        day.admit()
+    day.pass_s(int(REMEMBERED_S), 1, a=0.2)
+    day.admit()
+
+
+def test_what_many_took_is_not_held_against_the_one_who_stays() -> None:
+    day = Day()
+    day.own = 4
+    day.pass_s(20, 4, a=1.6)
+    day.own = 1
+    day.pass_s(5, 1, a=1.6)
+    day.admit()
+
+
+def test_one_that_has_just_left_leaves_room() -> None:
+    """A client comes back to a gateway that let go of its session a moment ago; the services still serve its streams."""
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=1.5)
+    day.own = 0
+    day.admit()
+
+
+def test_one_that_left_is_not_taken_for_somebody_elses_while_the_services_still_tell_of_it() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=1.5)
+    day.own = 0
+    day.pass_s(2, 1, a=1.5)
+    day.admit()
+    day.load.machines.begun(day.now, 1)
+    day.pass_s(2, 1, a=1.5)
+    day.admit()
+    day.pass_s(12, 1, a=1.5)
+    with pytest.raises(Busy, match=r"\(1\)"):
+        day.admit()
+
+
+def test_a_machine_that_is_gone_is_forgotten() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(20, 1, a=0.2, b=2.0)
+    day.pass_s(1, 1, a=0.2)
+    day.admit()
+    assert Machines().share(3) == 0
+
+
+def test_a_renderer_has_only_so_much_time() -> None:
+    load = Load(0.8, 0.9)
+    for _ in range(100):
+        load.drawn(256, 0.010)
+    load.begun("one", 256, 25)
+    load.admit_drawn(256, 25, 1, 0.0)
+    load.begun("two", 256, 25)
+    load.begun("three", 256, 25)
+    with pytest.raises(Busy, match="75% of a renderer"):
+        load.admit_drawn(256, 25, 1, 0.0)
+    load.admit_drawn(256, 25, 2, 0.0)
+    load.ended("three")
+    load.admit_drawn(256, 25, 1, 0.0)
+
+
+def test_nobody_is_let_in_while_pictures_come_late() -> None:
+    load = Load(0.8, 0.9)
+    load.begun("one", 256, 25)
+    for _ in range(LEAST_PICTURES):
+        load.missed(1.0)
+    with pytest.raises(Busy, match="100% of the pictures"):
+        load.admit_drawn(256, 25, 1, 2.0)
+    load.admit_drawn(256, 25, 1, 60.0)
