@@ -24,8 +24,8 @@ class Key:
 
     picture: Image
     """BGR, [size, size, 3]."""
-    flow: Floats
-    """Displacement in nodes from neutral to the key, [h, w, 4] on the window of the layers."""
+    flow: tuple[Floats, Floats]
+    """Displacement in nodes from neutral to the key, of the upper and the lower sheet, [h, w, 2] on the layers' window."""
     region: Floats
     """0 to 1 at every pixel of the neutral portrait."""
     parts: Sequence["Part"]
@@ -39,7 +39,7 @@ class Part:
     rim: Floats
     """Node positions around it in the neutral portrait, in the window of the layers, [n, 1, 2]."""
     reach: Floats
-    """How the rim moves with each unit, in nodes, [units, n, 4]."""
+    """How the rim moves with each unit, in nodes, [units, 2 n, 2]: with the upper sheet, then with the lower."""
 
 
 @dataclass(frozen=True)
@@ -158,5 +158,5 @@ def part_of(layers: Layers, grid: Grid, centre: Floats, radii: Floats) -> Part:
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     nodes = grid.to_nodes((centre + ring * radii).astype(np.float32))
     rim = (nodes - layers.window.origin)[:, None]
-    reach = np.stack([sampled(unit, rim)[:, 0] for unit in layers.basis])
-    return Part(rim, reach)
+    reach = [sampled(layers.of(unit), rim)[:, 0] for unit in range(len(layers.upper))]
+    return Part(rim, np.stack([np.concatenate([moved[:, :2], moved[:, 2:]]) for moved in reach]))

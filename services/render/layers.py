@@ -1,5 +1,6 @@
 """The face as two sheets of skin: one carries the upper lip and lids, the other the lower. Where they part, a hole opens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,17 @@ from services.render.landmarks import (
     UPPER_LIDS,
     UPPER_LIP,
 )
-from services.render.pixels import Floats, float32, floats
+from services.render.pixels import Floats, add_scaled, float32, floats
 from services.render.portrait import Portrait
 
 ANCHORS = 48
 HOLE_OUTER = 1.6
 """Where the two sheets have become one, in radii of `hole_ellipses`."""
 LID_UNITS = ("eyeBlink", "eyeLook", "eyeWide")
+UPPER, LOWER = 0, 1
+"""The sheets."""
+Place = tuple[slice, slice]
+"""Rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,38 @@ class Window:
         return Window(top, bottom, left, right)
 
 
+def summed(weights: Floats, basis: Floats) -> Floats:
+    """`basis` [units, h, w, 2] by `weights` [units]: a product of matrices would wake up threads, and wait for them."""
+    total = np.zeros(basis.shape[1:], np.float32)
+    for unit in np.flatnonzero(weights):
+        add_scaled(total, basis[unit], float(weights[unit]))
+    return total
+
+
 @dataclass(frozen=True)
 class Layers:
     """How every place of both sheets moves with each unit, in nodes."""
 
     window: Window
-    basis: Floats
-    """[units, h, w, 4]: x and y of the upper sheet, x and y of the lower."""
+    upper: Floats
+    """x and y of the upper sheet, [units, h, w, 2]."""
+    lower: Sequence[tuple[Place, Floats]]
+    """Where the lower sheet moves on its own, and how there, [units, rows, columns, 2]; it goes with the upper elsewhere."""
 
-    def flow(self, weights: Floats) -> Floats:
-        """[h, w, 4] for the weights [units]."""
-        active = np.flatnonzero(weights)
-        flat = self.basis.reshape(len(self.basis), -1)
-        moved = weights[active] @ flat[active] if len(active) else np.zeros(flat.shape[1], np.float32)
-        return moved.reshape(self.basis.shape[1:])
+    def flow(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Of the upper sheet and of the lower, each [h, w, 2], for the weights [units]."""
+        upper = summed(weights, self.upper)
+        lower = upper.copy()
+        for place, basis in self.lower:
+            lower[place] = summed(weights, basis)
+        return upper, lower
+
+    def of(self, unit: int) -> Floats:
+        """What one unit does: x and y of the upper sheet, x and y of the lower, [h, w, 4]."""
+        lower = self.upper[unit].copy()
+        for place, basis in self.lower:
+            lower[place] = basis[unit]
+        return np.dstack([self.upper[unit], lower])
 
 
 @dataclass(frozen=True)
@@ -100,15 +123,19 @@ def build_layers(portrait: Portrait, grid: Grid) -> Layers:
     upper = spread(portrait, queries, frame, {*LOWER_LIP, *lower_lids, *BELOW_LIDS})
     lower = spread(portrait, queries, frame, {*UPPER_LIP, *upper_lids, *ABOVE_LIDS})
     common = spread(portrait, queries, frame, {*seams, *lower_lids, *upper_lids})
-    own = holes(portrait, positions).reshape(-1, 1)
-    fade = frame.fade(positions).reshape(-1, 1)
-    sheets = [(common + (sheet - common) * own) * fade / grid.step for sheet in (upper, lower)]
-    basis = np.concatenate(sheets, axis=-1).astype(np.float32)
-    near_eyes = around_eyes(portrait, positions).reshape(-1, 1)
-    for unit, name in enumerate(portrait.unit_names):
-        if name.startswith(LID_UNITS):
-            basis[unit] *= near_eyes
-    return Layers(window, np.ascontiguousarray(basis.reshape(len(basis), *window.shape, 4)))
+    apart = holes(portrait, positions)
+    own = np.maximum.reduce(apart)
+    fade = frame.fade(positions)[..., None]
+    near_eyes = around_eyes(portrait, positions)[..., None]
+    sheets = []
+    for sheet in (upper, lower):
+        moved = (common + (sheet - common) * own.reshape(-1, 1)).reshape(-1, *window.shape, 2) * fade / grid.step
+        for unit, name in enumerate(portrait.unit_names):
+            if name.startswith(LID_UNITS):
+                moved[unit] *= near_eyes
+        sheets.append(np.ascontiguousarray(moved, np.float32))
+    places = [bounds(hole) for hole in apart]
+    return Layers(window, sheets[0], [(place, np.ascontiguousarray(sheets[1][:, *place])) for place in places])
 
 
 def face_frame(landmarks: Floats) -> FaceFrame:
@@ -138,13 +165,16 @@ def spread(portrait: Portrait, queries: Floats, frame: FaceFrame, without: set[i
     return found.reshape(len(queries), -1, 2).transpose(1, 0, 2)
 
 
-def holes(portrait: Portrait, positions: Floats) -> Floats:
-    """1 where the sheets move on their own (around lips and lids), 0 where they are one, [h, w]."""
-    own = np.zeros(positions.shape[:2], np.float32)
-    for centre, radii in hole_ellipses(portrait.landmarks):
-        distance = np.linalg.norm((positions - centre) / radii, axis=-1)
-        own = np.maximum(own, 1 - smoothstep(1.0, HOLE_OUTER, distance))
-    return own
+def holes(portrait: Portrait, positions: Floats) -> list[Floats]:
+    """1 where the sheets move on their own, 0 where they are one: for the mouth and each eye, [h, w]."""
+    distances = (np.linalg.norm((positions - c) / radii, axis=-1) for c, radii in hole_ellipses(portrait.landmarks))
+    return [1 - smoothstep(1.0, HOLE_OUTER, distance) for distance in distances]
+
+
+def bounds(values: Floats) -> Place:
+    """The block around everything that is not 0."""
+    rows, columns = np.flatnonzero(values.any(1)), np.flatnonzero(values.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def around_eyes(portrait: Portrait, positions: Floats) -> Floats:

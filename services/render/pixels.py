@@ -40,6 +40,11 @@ def enlarged(values: Floats, step: int) -> Floats:
     return found
 
 
+def add_scaled(total: Floats, values: Floats, factor: float) -> None:
+    """Add `values` times `factor` to `total`."""
+    cv.scaleAdd(values, factor, total, total)
+
+
 def mixed(below: Image, above: Image, share: Floats) -> Image:
     """`above` where `share` [h, w] is 1, `below` where it is 0."""
     found: Image = cv.blendLinear(np.ascontiguousarray(above), np.ascontiguousarray(below), share, 1 - share)

@@ -41,9 +41,12 @@ class Pose:
         index_x, index_y = np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop))
         self.rest = np.stack([index_x, index_y], axis=-1).astype(np.float32)
 
-    def sources(self, head: Head) -> Floats:
-        """For every node of the window of the drawn picture, the node position in the unmoved portrait that it shows."""
-        flow = float32(self.flow(head) / self._step)
+    def sources(self, flow: Floats) -> Floats:
+        """For every node of the window of the drawn picture, the node position in the unmoved portrait that it shows.
+
+        `flow`: what `flow` gives for the pose.
+        """
+        flow = float32(flow / self._step)
         local = self.rest - self.window.origin
         found = float32(local - flow)
         for _ in range(4):

@@ -6,7 +6,6 @@ from services.render.face import Face
 from services.render.pixels import Floats
 
 SIDES = ("Right", "Left")
-UPPER, LOWER = 0, 1
 LIDS = ((0.15, 0.6), (0.6, 0.92))
 """Weights of a blink between which the closed lids fade in, upper and lower.
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.render.bending import Bending
+from services.render.bending import SKULL, Bending
 from services.render.engine import Head
 from services.render.eyes import gaze
 from services.render.face import Face
-from services.render.layers import Window
+from services.render.layers import LOWER, UPPER, Window
 from services.render.pixels import Floats, Image, blurred, float32, floats, lit, mixed, over, sampled
 from services.render.pose import drawable
-from services.render.presence import LOWER, SIDES, UPPER, Presence
+from services.render.presence import SIDES, Presence
 
 SHADE_SIGMA = 0.006
 """How deep lips shade the mouth, as a fraction of the picture's width."""
@@ -70,7 +70,7 @@ class Drawing:
         """The whole moving part of the picture as the upper sheet shows it."""
         bending, face = self._bending, self._face
         place = bending.place(bending.window)
-        matte = sampled(face.matte, bending.maps(bending.upper, bending.window), cubic=True)
+        matte = sampled(face.matte, bending.maps(UPPER, bending.window), cubic=True)
         self._canvas[place] = over(matte, np.ascontiguousarray(face.portrait.background[place]))
 
     def _upper_keys(self) -> list[tuple[str, int, float]]:
@@ -83,45 +83,45 @@ class Drawing:
     def _with_keys(self, skin: Image, sheet: int, window: Window, shares: Shares) -> Image:
         """`skin`, which shows one sheet of the neutral picture in `window`, with keys faded in."""
         bending = self._bending
-        maps = bending.maps((bending.upper, bending.lower)[sheet], window)
+        maps = bending.maps(sheet, window)
         for name, share in shares:
             if share > 0:
                 key = self._face.keys[name]
-                picture = sampled(key.picture, bending.maps(bending.in_key(key, sheet), window), cubic=True)
+                picture = sampled(key.picture, bending.maps_in_key(key, sheet, window), cubic=True)
                 skin = mixed(skin, picture, sampled(key.region, maps) * np.float32(share))
         return skin
 
     def _draw_eye(self, side: str) -> None:
         bending, ball = self._bending, self._face.eyeballs[side]
-        window = bending.around(self._face.eyes[side])
+        window = bending.eyes[side]
         look = gaze(self._units, self._face.gaze_units[side]) * self._face.portrait.size
-        inside = sampled(ball.texture, bending.maps(bending.skull, window) - ball.origin - look, cubic=True)
-        inside = lit(inside, sampled(ball.shade, bending.maps(bending.upper, window) - ball.origin))
+        inside = sampled(ball.texture, bending.maps(SKULL, window) - ball.origin - look, cubic=True)
+        inside = lit(inside, sampled(ball.shade, bending.maps(UPPER, window) - ball.origin))
         gap, skin = self._lower_skin(window, [("blink", self._presence.blinking(side, LOWER))])
         self._close(window, mixed(skin, inside, gap))
 
     def _draw_mouth(self) -> None:
         face, bending, pursed = self._face, self._bending, self._presence.pursed
         size = face.portrait.size
-        window = bending.around(face.mouth)
-        skull = bending.maps(bending.skull, window) - face.interior.origin
+        window = bending.mouth
+        skull = bending.maps(SKULL, window) - face.interior.origin
         lift = floats(0, TEETH_LIFT * size * pursed)
         jaw = float32((self._units - face.open_units) @ face.jaw + lift / 2)
         inside = sampled(face.interior.jaw, skull - jaw, cubic=True)
         inside = over(sampled(face.interior.teeth, skull + lift, cubic=True), inside)
         gap, skin = self._lower_skin(window, [("open", self._presence.opened), ("smile", self._presence.smiling)])
-        seen = gap * (1 - sampled(face.masks.upper, bending.maps(bending.upper, window)))
+        seen = gap * (1 - sampled(face.masks.upper, bending.maps(UPPER, window)))
         light = np.minimum(blurred(seen, SHADE_SIGMA * size) * 1.3 + 0.3, 1) * np.float32(1 - 0.25 * pursed)
         self._close(window, mixed(skin, lit(inside, light), gap))
 
     def _lower_skin(self, window: Window, shares: Shares) -> tuple[Floats, Image]:
         """Where the lower sheet is not, 0 to 1, and what it shows."""
-        maps = self._bending.maps(self._bending.lower, window)
+        maps = self._bending.maps(LOWER, window)
         skin = self._with_keys(sampled(self._face.still, maps, cubic=True), LOWER, window, shares)
         return 1 - sampled(self._face.masks.lower, maps), skin
 
     def _close(self, window: Window, below: Image) -> None:
         """Lay the upper sheet over what is below it."""
         place = self._bending.place(window)
-        cover = sampled(self._face.masks.upper, self._bending.maps(self._bending.upper, window))
+        cover = sampled(self._face.masks.upper, self._bending.maps(UPPER, window))
         self._canvas[place] = mixed(below, self._canvas[place], cover)

@@ -31,6 +31,9 @@ STABLE_AFTER_S = 30.0
 EXIT_GRACE_S = 1.0
 CONNECT_S = 2.0
 LAST_WORDS_S = 1.0
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""Of engine processes, unless it is set otherwise. numpy's threads spin for some 25 ms after a product of matrices, waiting for
+the next one: with 25 pictures a second that took more of a core than drawing them did."""
 log = logging.getLogger(__name__)
 
 
@@ -205,6 +208,7 @@ class Resident:
                 *(sys.executable, "-m", "services.runtime.engine_process", job.model_dump_json()),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[writer],
+                env=ENVIRONMENT | os.environ,
                 # A signal to the host's process group is the host's to act on: its streams may still need the engine.
                 start_new_session=True,
             )

@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.runtime.engine import GENERATION_KEY, SLOT_KEY
+from services.runtime.processor import place
 from talkmesh.llm.v1 import llm_pb2
+from talkmesh.model.v1 import model_pb2, model_pb2_grpc
 from tests.fakes.echo import RETRY_AFTER_S
 from tests.fakes.hosts import SERVICE_NAME, Host, detail, running
 
@@ -126,3 +130,17 @@ async def test_reflection_lists_the_service_and_knows_its_messages(host: Host) -
     names = {service.name for service in listed.list_services_response.service}
     assert {SERVICE_NAME, "talkmesh.model.v1.ModelService", "grpc.health.v1.Health"} <= names
     assert described.file_descriptor_response.file_descriptor_proto
+
+
+async def test_an_engine_process_does_not_spin_for_its_neighbours_cores(host: Host) -> None:
+    environment = psutil.Process((await host.model()).pid).environ()
+    assert environment["OPENBLAS_NUM_THREADS"] == os.environ.get("OPENBLAS_NUM_THREADS", "1")
+
+
+async def test_a_host_tells_what_it_takes_of_which_machine(host: Host) -> None:
+    models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(host.channel)
+    async for told in models.WatchModels(model_pb2.WatchModelsRequest()):
+        processor = told.host.processor
+        break
+    assert (processor.machine, processor.cores) == place()
+    assert 0 <= processor.used <= processor.cores
