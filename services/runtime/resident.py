@@ -32,8 +32,8 @@ EXIT_GRACE_S = 1.0
 CONNECT_S = 2.0
 LAST_WORDS_S = 1.0
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
-"""Of engine processes, unless it is set otherwise. numpy's threads spin for some 25 ms after a product of matrices, waiting for
-the next one: with 25 pictures a second that took more of a core than drawing them did."""
+"""Of engine processes, unless it is set otherwise. numpy's threads spin for some 25 ms after a product of matrices, waiting
+for the next one: with 25 pictures a second that took more of a core than drawing them did."""
 log = logging.getLogger(__name__)
 
 
