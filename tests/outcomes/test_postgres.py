@@ -47,7 +47,9 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(folder: Path, url: str, *arguments: str) -> AsyncIterator[Gateway]:
-    settings = gateway_settings(["--outcomes-folder", str(folder), "--outcomes-url", url, *arguments])
+    # What these tests keep is of 1970.
+    options = ["--outcomes-folder", str(folder), "--outcomes-url", url, "--outcomes-days", "36500", *arguments]
+    settings = gateway_settings(options)
     registry = CollectorRegistry()
     async with keeping(settings, registry) as outcomes:
         assert outcomes
