@@ -1,5 +1,8 @@
 """Whether one more live session is let in."""
 
+from collections import deque
+from statistics import mean
+
 import pytest
 
 from gateway.live.load import LEAST_PICTURES, Load
@@ -14,12 +17,15 @@ class Day:
         self.load = Load(0.8, most)
         self.now = 0.0
         self.own = 0
+        self._taken: dict[str, deque[float]] = {}
 
     def pass_s(self, elapsed_s: int, streams: int, **used: float) -> None:
-        """So many conversations run; `used`: cores of two that are taken on each machine."""
+        """So many conversations run; `used`: cores of two that are taken on each machine, which tells a mean of the last."""
         for _ in range(elapsed_s):
             self.now += 1
-            machines = {name: Machine(2.0, each) for name, each in used.items()}
+            for name, each in used.items():
+                self._taken.setdefault(name, deque(maxlen=11)).append(each)
+            machines = {name: Machine(2.0, mean(self._taken[name])) for name in used}
             self.load.machines.told(self.now, machines, streams, self.own)
 
     def admit(self) -> None:
@@ -44,7 +50,7 @@ def test_one_more_is_let_in_while_as_much_again_fits() -> None:
     day.admit()
     day.own = 2
     day.pass_s(20, 2, a=1.6)
-    with pytest.raises(Busy, match=r"\(2\) take up to 80% of a machine"):
+    with pytest.raises(Busy, match=r"\(2\) take up to 8\d% of a machine"):
         day.admit()
 
 
@@ -82,8 +88,21 @@ def test_what_many_took_is_not_held_against_the_one_who_stays() -> None:
     day.own = 4
     day.pass_s(20, 4, a=1.6)
     day.own = 1
-    day.pass_s(5, 1, a=1.6)
+    day.pass_s(5, 1, a=0.4)
     day.admit()
+
+
+def test_visitors_make_nobody_cheaper() -> None:
+    day = Day()
+    day.own = 1
+    day.pass_s(12, 1, a=0.1)
+    for _ in range(10):
+        day.pass_s(3, 1, a=1.3)
+        day.own = 2
+        day.pass_s(1, 2, a=1.3)
+        day.own = 1
+    with pytest.raises(Busy, match=r"\(1\) take up to 5\d%"):
+        day.admit()
 
 
 def test_one_that_has_just_left_leaves_room() -> None:
