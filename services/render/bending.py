@@ -7,7 +7,7 @@ import numpy as np
 from services.render.engine import Head
 from services.render.face import Face, Key, Part
 from services.render.fields import invert
-from services.render.layers import LOWER, UPPER, Place, Window
+from services.render.layers import LOWER, UPPER, Place, Window, bounds
 from services.render.pixels import Floats, enlarged, float32, sampled
 
 SKULL = -1
@@ -44,9 +44,7 @@ class Bending:
         """The nodes that show something of the window of the layers."""
         h, w = self._face.layers.window.shape
         x, y = np.moveaxis(self._nodes[SKULL] - self._face.layers.window.origin, -1, 0)
-        within = (x > 0) & (x < w - 1) & (y > 0) & (y < h - 1)
-        rows, columns = np.flatnonzero(within.any(1)), np.flatnonzero(within.any(0))
-        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return bounds((x > 0) & (x < w - 1) & (y > 0) & (y < h - 1))
 
     def _inverted(self, flow: Floats, place: Place) -> Floats:
         """What a sheet that has flowed like this shows at a place."""

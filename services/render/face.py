@@ -158,5 +158,6 @@ def part_of(layers: Layers, grid: Grid, centre: Floats, radii: Floats) -> Part:
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     nodes = grid.to_nodes((centre + ring * radii).astype(np.float32))
     rim = (nodes - layers.window.origin)[:, None]
-    reach = [sampled(layers.of(unit), rim)[:, 0] for unit in range(len(layers.upper))]
-    return Part(rim, np.stack([np.concatenate([moved[:, :2], moved[:, 2:]]) for moved in reach]))
+    units = np.eye(len(layers.upper), dtype=np.float32)
+    reach = [np.concatenate([sampled(sheet, rim)[:, 0] for sheet in layers.flow(unit)]) for unit in units]
+    return Part(rim, np.stack(reach))

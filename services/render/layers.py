@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.render.fields import Grid, smoothstep, thin_plate
 from services.render.landmarks import (
@@ -85,13 +87,6 @@ class Layers:
             lower[place] = summed(weights, basis)
         return upper, lower
 
-    def of(self, unit: int) -> Floats:
-        """What one unit does: x and y of the upper sheet, x and y of the lower, [h, w, 4]."""
-        lower = self.upper[unit].copy()
-        for place, basis in self.lower:
-            lower[place] = basis[unit]
-        return np.dstack([self.upper[unit], lower])
-
 
 @dataclass(frozen=True)
 class FaceFrame:
@@ -171,7 +166,7 @@ def holes(portrait: Portrait, positions: Floats) -> list[Floats]:
     return [1 - smoothstep(1.0, HOLE_OUTER, distance) for distance in distances]
 
 
-def bounds(values: Floats) -> Place:
+def bounds(values: NDArray[Any]) -> Place:
     """The block around everything that is not 0."""
     rows, columns = np.flatnonzero(values.any(1)), np.flatnonzero(values.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -98,7 +98,7 @@ class Drawing:
         inside = sampled(ball.texture, bending.maps(SKULL, window) - ball.origin - look, cubic=True)
         inside = lit(inside, sampled(ball.shade, bending.maps(UPPER, window) - ball.origin))
         gap, skin = self._lower_skin(window, [("blink", self._presence.blinking(side, LOWER))])
-        self._close(window, mixed(skin, inside, gap))
+        self._close(window, mixed(skin, inside, gap), self._cover(window))
 
     def _draw_mouth(self) -> None:
         face, bending, pursed = self._face, self._bending, self._presence.pursed
@@ -110,9 +110,10 @@ class Drawing:
         inside = sampled(face.interior.jaw, skull - jaw, cubic=True)
         inside = over(sampled(face.interior.teeth, skull + lift, cubic=True), inside)
         gap, skin = self._lower_skin(window, [("open", self._presence.opened), ("smile", self._presence.smiling)])
-        seen = gap * (1 - sampled(face.masks.upper, bending.maps(UPPER, window)))
+        cover = self._cover(window)
+        seen = gap * (1 - cover)
         light = np.minimum(blurred(seen, SHADE_SIGMA * size) * 1.3 + 0.3, 1) * np.float32(1 - 0.25 * pursed)
-        self._close(window, mixed(skin, lit(inside, light), gap))
+        self._close(window, mixed(skin, lit(inside, light), gap), cover)
 
     def _lower_skin(self, window: Window, shares: Shares) -> tuple[Floats, Image]:
         """Where the lower sheet is not, 0 to 1, and what it shows."""
@@ -120,8 +121,11 @@ class Drawing:
         skin = self._with_keys(sampled(self._face.still, maps, cubic=True), LOWER, window, shares)
         return 1 - sampled(self._face.masks.lower, maps), skin
 
-    def _close(self, window: Window, below: Image) -> None:
+    def _cover(self, window: Window) -> Floats:
+        """Where the upper sheet is, 0 to 1."""
+        return sampled(self._face.masks.upper, self._bending.maps(UPPER, window))
+
+    def _close(self, window: Window, below: Image, cover: Floats) -> None:
         """Lay the upper sheet over what is below it."""
         place = self._bending.place(window)
-        cover = sampled(self._face.masks.upper, self._bending.maps(UPPER, window))
         self._canvas[place] = mixed(below, self._canvas[place], cover)

@@ -19,14 +19,18 @@ class Day:
         self.own = 0
         self._taken: dict[str, deque[float]] = {}
 
-    def pass_s(self, elapsed_s: int, streams: int, **used: float) -> None:
-        """So many conversations run; `used`: cores of two that are taken on each machine, which tells a mean of the last."""
+    def pass_s(self, elapsed_s: int, own: int, streams: int | None = None, **used: float) -> None:
+        """`own` conversations run here, and the services serve `streams` in all (the same if left out).
+
+        `used`: cores of two that are taken on each machine, which tells a mean of the last.
+        """
+        self.own = own
         for _ in range(elapsed_s):
             self.now += 1
             for name, each in used.items():
                 self._taken.setdefault(name, deque(maxlen=11)).append(each)
             machines = {name: Machine(2.0, mean(self._taken[name])) for name in used}
-            self.load.machines.told(self.now, machines, streams, self.own)
+            self.load.machines.told(self.now, machines, own if streams is None else streams, own)
 
     def admit(self) -> None:
         """Raises Busy."""
@@ -45,10 +49,8 @@ def test_the_first_is_let_in_however_busy_the_machine_is() -> None:
 
 def test_one_more_is_let_in_while_as_much_again_fits() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=0.8)
     day.admit()
-    day.own = 2
     day.pass_s(20, 2, a=1.6)
     with pytest.raises(Busy, match=r"\(2\) take up to 8\d% of a machine"):
         day.admit()
@@ -56,7 +58,6 @@ def test_one_more_is_let_in_while_as_much_again_fits() -> None:
 
 def test_the_fullest_machine_decides() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=0.1, b=1.5, c=0.2)
     with pytest.raises(Busy, match="75%"):
         day.admit()
@@ -64,17 +65,16 @@ def test_the_fullest_machine_decides() -> None:
 
 def test_conversations_of_other_gateways_take_room_too() -> None:
     day = Day()
-    day.pass_s(20, 3, a=1.5)
+    day.pass_s(20, 0, streams=3, a=1.5)
     with pytest.raises(Busy, match=r"\(3\)"):
         day.admit()
     day = Day(most=1.1)
-    day.pass_s(20, 3, a=1.5)
+    day.pass_s(20, 0, streams=3, a=1.5)
     day.admit()
 
 
 def test_who_is_silent_now_will_speak_again() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=1.5)
     day.pass_s(60, 1, a=0.2)
     with pytest.raises(Busy):
@@ -85,22 +85,18 @@ def test_who_is_silent_now_will_speak_again() -> None:
 
 def test_what_many_took_is_not_held_against_the_one_who_stays() -> None:
     day = Day()
-    day.own = 4
     day.pass_s(20, 4, a=1.6)
-    day.own = 1
     day.pass_s(5, 1, a=0.4)
     day.admit()
 
 
 def test_visitors_make_nobody_cheaper() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(12, 1, a=0.1)
     for _ in range(10):
         day.pass_s(3, 1, a=1.3)
-        day.own = 2
         day.pass_s(1, 2, a=1.3)
-        day.own = 1
+    day.pass_s(3, 1, a=1.3)
     with pytest.raises(Busy, match=r"\(1\) take up to 5\d%"):
         day.admit()
 
@@ -108,7 +104,6 @@ def test_visitors_make_nobody_cheaper() -> None:
 def test_one_that_has_just_left_leaves_room() -> None:
     """A client comes back to a gateway that let go of its session a moment ago; the services still serve its streams."""
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=1.5)
     day.own = 0
     day.admit()
@@ -116,22 +111,19 @@ def test_one_that_has_just_left_leaves_room() -> None:
 
 def test_one_that_left_is_not_taken_for_somebody_elses_while_the_services_still_tell_of_it() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=1.5)
-    day.own = 0
-    day.pass_s(2, 1, a=1.5)
+    day.pass_s(2, 0, streams=1, a=1.5)
     day.admit()
     day.load.machines.begun(day.now, 1)
-    day.pass_s(2, 1, a=1.5)
+    day.pass_s(2, 0, streams=1, a=1.5)
     day.admit()
-    day.pass_s(12, 1, a=1.5)
+    day.pass_s(12, 0, streams=1, a=1.5)
     with pytest.raises(Busy, match=r"\(1\)"):
         day.admit()
 
 
 def test_a_machine_that_is_gone_is_forgotten() -> None:
     day = Day()
-    day.own = 1
     day.pass_s(20, 1, a=0.2, b=2.0)
     day.pass_s(1, 1, a=0.2)
     day.admit()
