@@ -121,7 +121,7 @@ class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
                 await write(event)
 
             audience = Audience(wishes, session, count)
-            with counted(self._mesh.metrics, self._observer, session, audience):
+            with self._live.reckoned(session.id), counted(self._mesh.metrics, self._observer, session, audience):
                 seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
                 await converse(seats, wishes, session, audience, data)
 

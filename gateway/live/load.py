@@ -81,9 +81,9 @@ class Load:
         """Renderer time that the sessions take, in renderers."""
         return sum(self.share(size, fps) for size, fps in self._sessions.values())
 
-    def admit(self, own: int) -> None:
-        """Raises Busy when the machines have no room for one more session beside `own`, drawn or not."""
-        count = self.machines.count(own)
+    def admit(self) -> None:
+        """Raises Busy when the machines have no room for one more session, drawn or not."""
+        count = self.machines.count
         share, wanted = self.machines.share(count), self.machines.share(count + 1)
         if count and wanted > self._most_processor:
             problem = f"conversations ({count}) take up to {share:.0%} of a machine, and one more does not fit"

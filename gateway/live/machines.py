@@ -28,19 +28,24 @@ class Machines:
         """Of each machine: when, and what one conversation took of it, 0 to 1."""
         self._counts: deque[tuple[float, int]] = deque()
         """When, and conversations that there were, once a second."""
+        self._here: set[str] = set()
+        """Conversations of this gateway, live or not."""
         self._own: deque[tuple[float, int]] = deque()
-        """When, and conversations that this gateway had."""
+        """When, and how many of them there were."""
         self._others = 0
 
-    def begun(self, now: float, own: int) -> None:
-        """One more has begun: this gateway has so many now. Times are seconds of one clock."""
-        self._own.append((now, own))
+    def begun(self, now: float, session_id: str) -> None:
+        """A conversation of this gateway has begun. Times are seconds of one clock."""
+        self._here.add(session_id)
+        self._own.append((now, len(self._here)))
 
-    def told(self, now: float, machines: Mapping[str, Machine], streams: int, own: int) -> None:
-        """How things stand, once a second.
+    def ended(self, session_id: str) -> None:
+        """It is over, or will be in a moment."""
+        self._here.discard(session_id)
 
-        `streams`: conversations that the services serve, for this gateway and for others; `own`: those of this gateway.
-        """
+    def told(self, now: float, machines: Mapping[str, Machine], streams: int) -> None:
+        """How things stand, once a second. `streams`: conversations that the services serve, for whichever gateway."""
+        own = len(self._here)
         self._counts.append((now, max(streams, own)))
         self._own.append((now, own))
         for entries in (self._counts, self._own):
@@ -55,9 +60,10 @@ class Machines:
                 self._shares[name].append((now, machine.used / count / machine.cores))
             forget(self._shares[name], now - REMEMBERED_S)
 
-    def count(self, own: int) -> int:
-        """Conversations that run, `own` of which are this gateway's."""
-        return own + self._others
+    @property
+    def count(self) -> int:
+        """Conversations that run, of this gateway and of others."""
+        return len(self._here) + self._others
 
     def share(self, count: int) -> float:
         """Of the fullest machine, what so many conversations take; 0 while nothing is known."""

@@ -16,7 +16,7 @@ from gateway.live.metrics import LiveMetrics
 from gateway.live.session import LiveSession, live
 from gateway.mesh import Mesh
 from gateway.outcomes.observer import Observer
-from gateway.sessions import Sessions
+from gateway.sessions import Session, Sessions
 from gateway.settings import GatewaySettings
 from gateway.wishes import Wishes
 from services.runtime.errors import Busy, DomainError, InvalidInput, NotFound, first_of
@@ -91,6 +91,16 @@ class LiveSessions:
         async with self._held(self._known(session_id)) as session:
             yield session
 
+    @contextmanager
+    def reckoned(self, session_id: str) -> Iterator[None]:
+        """A conversation, live or not, for as long as it takes of the machines."""
+        machines = self._metrics.load.machines
+        machines.begun(time.perf_counter(), session_id)
+        try:
+            yield
+        finally:
+            machines.ended(session_id)
+
     def close(self, session_id: str) -> None:
         """End a session, whoever is attached. Raises NotFound."""
         self._known(session_id).session.end()
@@ -129,19 +139,29 @@ class LiveSessions:
             async with self._sessions.held(config.session_id) as session:
                 wishes = Wishes(config, self._settings)
                 self._admit(wishes)
-                assigned = given(session, config.who, self._mesh.experiments)
-                self._observer.opened(session, config.who)
-                seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
-                async with live(seats, wishes, session, self._metrics) as made:
-                    made.conversation.done = partial(self._observer.ended, session)
-                    with self._counted(made):
-                        grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
-                        running = self._running[session.id] = Running(made, grace_ms / 1000)
-                        running.changed()
-                        begun.set_result(running)
-                        await until_left(running)
+                with self.reckoned(session.id):
+                    await self._serve(session, config, wishes, begun)
         except* DomainError as group:
             self._fail(begun, group)
+
+    async def _serve(
+        self,
+        session: Session,
+        config: conversation_pb2.ConversationConfig,
+        wishes: Wishes,
+        begun: "asyncio.Future[Running]",
+    ) -> None:
+        assigned = given(session, config.who, self._mesh.experiments)
+        self._observer.opened(session, config.who)
+        seats = self._mesh.seats_of(session, assigned, partial(self._observer.lost, session))
+        async with live(seats, wishes, session, self._metrics) as made:
+            made.conversation.done = partial(self._observer.ended, session)
+            with self._counted(made):
+                grace_ms = config.live.grace_ms or 1000 * self._settings.live_grace_s
+                running = self._running[session.id] = Running(made, grace_ms / 1000)
+                running.changed()
+                begun.set_result(running)
+                await until_left(running)
 
     def _admit(self, wishes: Wishes) -> None:
         """Raises Busy when there is no room for a session. Those that only wait for somebody to come back make room."""
@@ -159,7 +179,7 @@ class LiveSessions:
     def _weigh(self, wishes: Wishes) -> None:
         """Raises Busy when one more would be too many."""
         renderers = self._mesh.services["render"].count(Health.SERVING)
-        self._metrics.load.admit(len(self._running))
+        self._metrics.load.admit()
         if wishes.draws:
             size = wishes.config.size or DEFAULT_SIZE
             self._metrics.load.admit_drawn(size, float(wishes.clock.fps), renderers, time.perf_counter())
@@ -170,14 +190,13 @@ class LiveSessions:
         while True:
             gateway = Machine(here.cores, processor.used())
             machines, streams = taken(self._mesh, {here.machine: gateway})
-            self._metrics.load.machines.told(time.perf_counter(), machines, streams, len(self._running))
+            self._metrics.load.machines.told(time.perf_counter(), machines, streams)
             await asyncio.sleep(LOOK_S)
 
     @contextmanager
     def _counted(self, made: LiveSession) -> Iterator[None]:
         load, program = self._metrics.load, made.program
         self._metrics.sessions.inc()
-        load.machines.begun(time.perf_counter(), len(self._running) + 1)
         if program.width:
             load.begun(made.id, program.width, float(program.fps))
         try:
@@ -189,6 +208,7 @@ class LiveSessions:
     def _forget(self, session: LiveSession) -> None:
         """It is no more, or will not be in a moment."""
         self._metrics.load.ended(session.id)
+        self._metrics.load.machines.ended(session.id)
         self._running.pop(session.id, None)
 
     def _fail(self, begun: "asyncio.Future[Running]", group: BaseExceptionGroup[DomainError]) -> None:

@@ -11,7 +11,7 @@ from talkmesh import AudioInput, Client, Outcome, SessionConfig, TurnDone
 from tests.e2e.asking import collect
 from tests.e2e.talking import listening, person
 from tests.fakes.collector import Collector, Told, collecting
-from tools.up import running_mesh
+from tools.up import CROWDED, running_mesh
 
 pytestmark = pytest.mark.mesh
 ENGINES = {"asr.recognize", "llm.generate", "tts.synthesize", "animation.animate", "render.render"}
@@ -23,7 +23,9 @@ async def test_every_turn_is_one_trace_and_goes_on_without_a_collector(tmp_path:
     async with AsyncExitStack() as collectors, AsyncExitStack() as stack:
         collector = await collectors.enter_async_context(collecting())
         environment = {**collector.environment, "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-        mesh = await stack.enter_async_context(running_mesh(tmp_path, environment=environment))
+        mesh = await stack.enter_async_context(
+            running_mesh(tmp_path, extra={"gateway": CROWDED}, environment=environment)
+        )
         asked = await ask(mesh.address, question)
         await check(collector, 1, asked)
         said = await talk(mesh.address, question)

@@ -14,7 +14,7 @@ from tools.soak import census, growth
 from tools.soak.census import Holding
 from tools.soak.clocks import Arrival, Arrivals
 from tools.soak.leaks import soak
-from tools.up import running_mesh
+from tools.up import CROWDED, running_mesh
 
 pytestmark = pytest.mark.mesh
 CYCLES = 12
@@ -161,7 +161,7 @@ async def test_calls_leave_nothing_behind(tmp_path: Path) -> None:
     lines: list[str] = []
     told = tmp_path / "told"
     told.mkdir()
-    extra = {"gateway": ["--keep-session-s", "1"]}
+    extra = {"gateway": [*CROWDED, "--keep-session-s", "1"]}
     async with running_mesh(tmp_path / "logs", extra=extra, environment=census.environment(told)) as mesh:
         outcome = await soak(mesh, told, CYCLES, WARM_CYCLES, 2, lines.append)
     assert max(outcome.censuses) == CYCLES

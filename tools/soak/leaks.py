@@ -30,7 +30,7 @@ from tools.soak import census, growth
 from tools.soak.caller import TurnLost, cycle
 from tools.soak.census import COUNTS, Census, Holding, NoAnswer
 from tools.soak.growth import Finding
-from tools.up import ROOT, NotReady, RunningMesh, running_mesh
+from tools.up import CROWDED, ROOT, NotReady, RunningMesh, running_mesh
 
 SETTLE_S = 60.0
 REST_S = 2.0
@@ -192,7 +192,7 @@ async def measure(options: argparse.Namespace) -> Outcome:
         async with running_mesh(
             ROOT / "var" / "log" / "soak",
             # Conversations that can be gone on with are kept for a while: here, not to be taken for a leak.
-            extra={"gateway": ["--keep-session-s", "1"]},
+            extra={"gateway": [*CROWDED, "--keep-session-s", "1"]},
             environment=census.environment(told, options.trace),
         ) as mesh:
             outcome = await soak(mesh, told, options.cycles, min(WARM_CYCLES, options.cycles), SAMPLES, tell)

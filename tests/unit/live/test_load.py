@@ -16,7 +16,6 @@ class Day:
     def __init__(self, most: float = 0.9) -> None:
         self.load = Load(0.8, most)
         self.now = 0.0
-        self.own = 0
         self._taken: dict[str, deque[float]] = {}
 
     def pass_s(self, elapsed_s: int, own: int, streams: int | None = None, **used: float) -> None:
@@ -24,17 +23,25 @@ class Day:
 
         `used`: cores of two that are taken on each machine, which tells a mean of the last.
         """
-        self.own = own
+        self.have(own)
         for _ in range(elapsed_s):
             self.now += 1
             for name, each in used.items():
                 self._taken.setdefault(name, deque(maxlen=11)).append(each)
             machines = {name: Machine(2.0, mean(self._taken[name])) for name in used}
-            self.load.machines.told(self.now, machines, own if streams is None else streams, own)
+            self.load.machines.told(self.now, machines, own if streams is None else streams)
+
+    def have(self, own: int) -> None:
+        """So many conversations run here from now on."""
+        for number in range(10):
+            if number < own:
+                self.load.machines.begun(self.now, str(number))
+            else:
+                self.load.machines.ended(str(number))
 
     def admit(self) -> None:
         """Raises Busy."""
-        self.load.admit(self.own)
+        self.load.admit()
 
 
 def test_nothing_is_known_and_everybody_is_let_in() -> None:
@@ -105,7 +112,7 @@ def test_one_that_has_just_left_leaves_room() -> None:
     """A client comes back to a gateway that let go of its session a moment ago; the services still serve its streams."""
     day = Day()
     day.pass_s(20, 1, a=1.5)
-    day.own = 0
+    day.have(0)
     day.admit()
 
 
@@ -114,11 +121,29 @@ def test_one_that_left_is_not_taken_for_somebody_elses_while_the_services_still_
     day.pass_s(20, 1, a=1.5)
     day.pass_s(2, 0, streams=1, a=1.5)
     day.admit()
-    day.load.machines.begun(day.now, 1)
+    day.have(1)
     day.pass_s(2, 0, streams=1, a=1.5)
     day.admit()
     day.pass_s(12, 0, streams=1, a=1.5)
     with pytest.raises(Busy, match=r"\(1\)"):
+        day.admit()
+
+
+def test_a_visit_shorter_than_a_look_is_not_taken_for_somebody_elses() -> None:
+    day = Day()
+    day.pass_s(20, 1, a=1.5)
+    day.pass_s(12, 0, a=0.1)
+    day.have(1)
+    day.pass_s(2, 0, streams=1, a=0.1)
+    day.admit()
+
+
+def test_a_newcomer_counts_from_when_it_was_let_in() -> None:
+    day = Day()
+    day.pass_s(20, 1, a=0.7)
+    day.admit()
+    day.have(2)
+    with pytest.raises(Busy, match=r"\(2\)"):
         day.admit()
 
 

@@ -18,7 +18,7 @@ from talkmesh.commands import results
 from talkmesh.control import Admin
 from tools.bench.experimenting import broken
 from tools.bench.experimenting.crowd import Crowd
-from tools.up import RunningMesh, running_mesh
+from tools.up import CROWDED, RunningMesh, running_mesh
 
 FLAG, SLOT, CONTROL, VARIANT = "third-voice", "candidate", "heart", "broken"
 COMPARED, OTHER = "voice", "joe"
@@ -134,7 +134,7 @@ def figures(crowd: Crowd, verdict: admin_pb2.Verdict, loading_s: float) -> dict[
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The whole run, and its figures."""
     with tempfile.TemporaryDirectory(prefix="bench-experiments-") as logs:
-        outcomes = {"gateway": ("--outcomes-folder", str(Path(logs) / "outcomes"))}
+        outcomes = {"gateway": (*CROWDED, "--outcomes-folder", str(Path(logs) / "outcomes"))}
         async with running_mesh(Path(logs), modules={"tts": broken.MODULE}, extra=outcomes) as mesh:
             await offered(mesh, options.fails)
             print("the mesh is ready", file=sys.stderr, flush=True)
