@@ -76,6 +76,7 @@ bench-live: $(VENV)/test.stamp apt
 ## Whether anything is left behind by 200 calls, and whether lips and clock drift in half an hour.
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m tools.soak leaks --cycles 200
+	$(BIN)/python -m tools.soak leaks --cycles 200 --over webrtc,mp4,hls,rtmp
 	$(BIN)/python -m tools.soak drift --minutes 30
 
 eval: $(VENV)/test.stamp

@@ -19,7 +19,7 @@ KEPT_S = 300.0
 
 @dataclass(eq=False)
 class Running:
-    """A push of a session, and the task that it is."""
+    """A push of a session, and the task that it is, for as long as it is one: a task's failure holds what it had."""
 
     session_id: str
     push: Push
@@ -28,7 +28,7 @@ class Running:
 
     def end(self) -> None:
         """Its task is over, perhaps before it ran."""
-        self.over_at = time.monotonic()
+        self.over_at, self.task = time.monotonic(), None
         if not self.push.state.over:
             self.push.state = PushState.STOPPED
 
@@ -67,9 +67,9 @@ class Pushes:
         running = self._all.get(push_id)
         if running is None or running.session_id != session_id:
             raise NotFound("push", push_id)
-        if running.task is not None and not running.task.done():
-            running.task.cancel()
-            await asyncio.wait([running.task])
+        if (task := running.task) is not None:
+            task.cancel()
+            await asyncio.wait([task])
         return running.push
 
     async def stop_all(self, session_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.live.program import Sound, Viewer
+from gateway.outputs.flv import FlvWriter
 from gateway.outputs.push import Push, PushState
 from gateway.outputs.pushes import Pushes, pushes
 from services.runtime.errors import Busy, InvalidInput, NotFound, Refused, Unavailable
@@ -192,6 +194,20 @@ async def test_rtmps_believes_certificates_that_it_should(
             push = made.start("one", url)
             await live(push)
             assert (await watch(server.url(KEY), 2)).codecs == ("aac", "h264")
+
+
+@needs_nginx
+async def test_a_push_that_is_over_holds_nothing_of_what_it_sent(server: Nginx, pushed: Pushes) -> None:
+    def writers() -> int:
+        gc.collect()
+        return sum(isinstance(each, FlvWriter) for each in gc.get_objects())
+
+    push = pushed.start("one", server.url(KEY))
+    await live(push)
+    assert writers() == 1
+    await pushed.stop("one", push.id)
+    await until(lambda: writers() == 0)
+    assert pushed.list("one") == [push]
 
 
 @needs_nginx

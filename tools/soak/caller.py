@@ -68,15 +68,14 @@ async def interrupted(call: LiveCall) -> None:
 PARTS: tuple[Part, ...] = (typed, said, spoken, left, interrupted)
 
 
-async def cycle(address: str, number: int) -> None:
+async def call(address: str, part: Part) -> None:
     """Connect, talk, leave. Raises TurnLost, TalkmeshError."""
-    async with Client(address) as client, client.live(CONFIG) as call:
-        part = PARTS[number % len(PARTS)]
+    async with Client(address) as client, client.live(CONFIG) as made:
         try:
             async with asyncio.timeout(TURN_S):
-                await part(call)
+                await part(made)
         except TimeoutError:
-            raise TurnLost(f"cycle {number}: {part.__name__} took more than {TURN_S:g} s") from None
+            raise TurnLost(f"{part.__name__} took more than {TURN_S:g} s") from None
 
 
 async def until(call: LiveCall, kind: type) -> None:

@@ -2,8 +2,10 @@
 
     python -m tools.soak leaks --cycles 200
     python -m tools.soak leaks --cycles 60 --trace       and where memory was allocated
+    python -m tools.soak leaks --over webrtc,rtmp        sessions as browsers and players have them
 
-A cycle connects, has one turn (typed, only said, spoken, left in the middle, interrupted: by turns) and leaves. After some
+A cycle connects, has one turn (over gRPC: typed, only said, spoken, left in the middle, interrupted; the others in their
+own ways: by turns) and leaves. After some
 of them everything is left alone until no stream is open, garbage is collected, free memory given back, and all processes of
 the mesh are looked at. Processes, threads, file descriptors and asyncio tasks have to come back to what they were at the
 first sample, exactly, within SETTLE_S; threads of named pools, which have a fixed number, may be made later. From the second
@@ -17,19 +19,22 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from services.runtime.errors import DomainError
 from services.runtime.host import leaves
 from talkmesh import Client, TalkmeshError
+from talkmesh.credentials import read
 from tools.bench.machine import machine
 from tools.soak import census, growth
-from tools.soak.caller import TurnLost, cycle
+from tools.soak.caller import PARTS, TurnLost, call
 from tools.soak.census import COUNTS, Census, Holding, NoAnswer
 from tools.soak.growth import Finding
+from tools.soak.watchers import VISITS, visit
 from tools.up import CROWDED, ROOT, NotReady, RunningMesh, running_mesh
 
 SETTLE_S = 60.0
@@ -37,6 +42,12 @@ REST_S = 2.0
 SAMPLES = 20
 WARM_CYCLES = 10
 ETCD = "etcd"
+GRPC = "grpc"
+WAYS = (GRPC, *VISITS)
+FORGETFUL = ("--keep-session-s", "1", "--live-grace-s", "0.1")
+"""Conversations that can be gone on with are kept for a while: here, not to be taken for a leak."""
+ON_LOOPBACK = {"TALKMESH_GATEWAY_WEBRTC_HOST": "127.0.0.1"}
+Cycle = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -130,14 +141,29 @@ async def rested(address: str) -> None:
     await asyncio.sleep(REST_S)
 
 
+def cycles_of(mesh: RunningMesh, ways: Sequence[str]) -> list[Cycle]:
+    """Everything that there is to do over these ways, once each."""
+    made: list[Cycle] = [partial(call, mesh.address, part) for part in PARTS] if GRPC in ways else []
+    if visits := [each for way in ways for each in VISITS.get(way, ())]:
+        token = read(mesh.token)
+        made += [partial(visit, f"http://{mesh.http}", token, each) for each in visits]
+    return made
+
+
 async def soak(
-    mesh: RunningMesh, folder: Path, cycles: int, warm_cycles: int, samples: int, tell: Callable[[str], None]
+    mesh: RunningMesh,
+    folder: Path,
+    cycles: int,
+    warm_cycles: int,
+    samples: int,
+    tell: Callable[[str], None],
+    ways: Sequence[str] = (GRPC,),
 ) -> Outcome:
     """Run the cycles. Raises NoAnswer, TurnLost, TalkmeshError."""
-    outcome, watch = Outcome(cycles), Watch(mesh, folder)
+    outcome, watch, every = Outcome(cycles), Watch(mesh, folder), cycles_of(mesh, ways)
     steps = {warm_cycles, *(round(cycles * number / samples) for number in range(1, samples + 1))}
     for number in range(1, cycles + 1):
-        await cycle(mesh.address, number)
+        await every[number % len(every)]()
         if number in steps and number >= warm_cycles:
             outcome.censuses[number], found = await watch.look()
             tell(line(number, outcome.censuses[number], found))
@@ -191,11 +217,11 @@ async def measure(options: argparse.Namespace) -> Outcome:
         told = Path(folder)
         async with running_mesh(
             ROOT / "var" / "log" / "soak",
-            # Conversations that can be gone on with are kept for a while: here, not to be taken for a leak.
-            extra={"gateway": [*CROWDED, "--keep-session-s", "1"]},
-            environment=census.environment(told, options.trace),
+            extra={"gateway": [*CROWDED, *FORGETFUL]},
+            environment=census.environment(told, options.trace) | ON_LOOPBACK,
         ) as mesh:
-            outcome = await soak(mesh, told, options.cycles, min(WARM_CYCLES, options.cycles), SAMPLES, tell)
+            warm = min(WARM_CYCLES, options.cycles)
+            outcome = await soak(mesh, told, options.cycles, warm, SAMPLES, tell, options.over)
     if options.trace:
         for name, held in outcome.censuses[max(outcome.censuses)].items():
             tell("\n".join((f"--- {name}", *held.allocated)))
@@ -206,11 +232,20 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def ways(text: str) -> tuple[str, ...]:
+    """Of the command line. Raises ArgumentTypeError."""
+    found = tuple(part.strip() for part in text.split(","))
+    if unknown := [each for each in found if each not in WAYS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(WAYS)}")
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m tools.soak leaks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--cycles", type=int, default=200, help="calls, one after the other (200)")
+    made.add_argument("--over", type=ways, default=(GRPC,), help=f"some of {', '.join(WAYS)}, with commas (grpc)")
     made.add_argument("--trace", action="store_true", help="tell where memory was allocated; slow")
     made.add_argument("--json", action="store_true", help="figures as JSON on the last line")
     return made
