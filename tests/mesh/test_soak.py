@@ -13,12 +13,11 @@ import pytest
 from tools.soak import census, growth
 from tools.soak.census import Holding
 from tools.soak.clocks import Arrival, Arrivals
-from tools.soak.leaks import soak
+from tools.soak.leaks import FORGETFUL, GRPC, ON_LOOPBACK, soak
+from tools.soak.watchers import VISITS
 from tools.up import CROWDED, running_mesh
 
 pytestmark = pytest.mark.mesh
-CYCLES = 12
-WARM_CYCLES = 5
 HELD = Holding(
     rss_kib=9e4,
     uss_kib=6e4,
@@ -157,14 +156,16 @@ async def test_a_process_tells_what_it_holds(spender: "subprocess.Popen[str]", t
     assert now.task_names["sleep"] == 5
 
 
-async def test_calls_leave_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ways", "warm_cycles", "cycles"), [((GRPC,), 5, 12), (tuple(VISITS), 10, 20)])
+async def test_calls_leave_nothing_behind(ways: tuple[str, ...], warm_cycles: int, cycles: int, tmp_path: Path) -> None:
     lines: list[str] = []
     told = tmp_path / "told"
     told.mkdir()
-    extra = {"gateway": [*CROWDED, "--keep-session-s", "1"]}
-    async with running_mesh(tmp_path / "logs", extra=extra, environment=census.environment(told)) as mesh:
-        outcome = await soak(mesh, told, CYCLES, WARM_CYCLES, 2, lines.append)
-    assert max(outcome.censuses) == CYCLES
+    extra = {"gateway": [*CROWDED, *FORGETFUL]}
+    environment = census.environment(told) | ON_LOOPBACK
+    async with running_mesh(tmp_path / "logs", extra=extra, environment=environment) as mesh:
+        outcome = await soak(mesh, told, cycles, warm_cycles, 2, lines.append, ways)
+    assert max(outcome.censuses) == cycles
     assert {each.what for each in outcome.findings} & set(census.COUNTS) == set(), lines
-    everybody = outcome.censuses[CYCLES]
+    everybody = outcome.censuses[cycles]
     assert all(held.tasks > 0 for name, held in everybody.items() if name != "etcd")

@@ -283,5 +283,8 @@ def must(response: httpx2.Response) -> httpx2.Response:
     """An answer that is not a refusal. Raises TurnLost."""
     if response.is_success:
         return response
-    asked, said = f"{response.request.method} {response.request.url.path}", f"{response.status_code} {response.text[:300]}"
+    asked, said = (
+        f"{response.request.method} {response.request.url.path}",
+        f"{response.status_code} {response.text[:300]}",
+    )
     raise TurnLost(f"{asked} was answered with {said}")
